@@ -1,0 +1,203 @@
+"""`fedn session`: start, list, show, watch, stop."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from fedn.cli import screen
+from fedn.cli.options import plan_options, plan_values, read_pairs, remote
+
+
+@click.group()
+def session() -> None:
+    """Start, list, show, watch and stop sessions: a model trained for a number of rounds.
+
+    Example: fedn session start --rounds 10 --watch
+    """
+
+
+@session.command()
+@click.option("--model", "digest", default="", help="Seed model by digest; without it the newest seed model.")
+@click.option("--name", default="", help="What people call this session.")
+@click.option(
+    "--plan", "plan_file", type=click.Path(dir_okay=False), help="YAML file of plan fields; flags beat it."
+)
+@plan_options
+@click.option(
+    "--watch", "watching", is_flag=True, help="Watch it until it ends, as `fedn session watch` does."
+)
+@remote
+def start(
+    *, digest: str, name: str, plan_file: str | None, watching: bool, url: str, as_json: bool, **given: Any
+) -> None:
+    """Start a session from a seed model and a compute plan.
+
+    The session waits for clients if there are too few, and says so. --config hands hyperparameters to the
+    clients' train(); a value that is JSON (0.1, true) is taken as such, anything else as text.
+
+    \b
+    Examples:
+      fedn session start --rounds 10 --min-clients 5 --config lr=0.1 --watch
+      fedn session start --model 3f2a --name digits --plan plan.yaml
+    """
+    plan = {**_plan_file(plan_file), **plan_values(given)}
+    if given["config"]:
+        plan["config"] = {
+            **_plan_file(plan_file).get("config", {}),
+            **read_pairs(given["config"], "--config"),
+        }
+    from fedn.cli.rest_client import Reducer
+    from fedn.domain.plan import plan_from
+
+    plan_from(plan)  # a wrong field is named before anybody is asked
+    with Reducer(url) as reducer:
+        model = reducer.model(digest) if digest else ""
+        info = reducer.post("/sessions", {"name": name, "model": model, "plan": plan})
+        if not watching:
+            _started(info, as_json)
+            return
+        if not as_json:
+            _started(info, as_json)
+        _watch(reducer, info["session"], as_json, 300.0)
+
+
+def _plan_file(file: str | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    from pathlib import Path
+
+    from fedn.config import read_yaml
+
+    return read_yaml(Path(file))
+
+
+def _started(info: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        screen.put_json(info)
+    else:
+        click.echo(f"Session {info['session']} started from model {info['head']['model'][:12]}.")
+        screen.note(f"Watch it with `fedn session watch {info['session']}`.")
+
+
+@session.command("list")
+@remote
+def listing(url: str, as_json: bool) -> None:
+    """List sessions, newest first.
+
+    Example: fedn session list
+    """
+    from fedn.cli.rest_client import Reducer
+
+    with Reducer(url) as reducer:
+        answer = reducer.get("/sessions")
+    if as_json:
+        screen.put_json(answer)
+        return
+    rows = [
+        (s["session"], s["name"], s["state"], f"{s['head']['round']}/{s['plan']['rounds']}",
+         s["head"]["model"][:12], screen.moment(s["created_at"]), s["reason"])
+        for s in answer["sessions"]
+    ]  # fmt: skip
+    columns = ("Session", "Name", "State", "Rounds", "Model", "Started", "Reason")
+    screen.table(columns, rows, "No session yet. Start one with `fedn session start`.")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@remote
+def show(session_id: str, url: str, as_json: bool) -> None:
+    """Show a session: plan, state, and every round with its metrics.
+
+    SESSION may be any beginning of its id that no other session has.
+
+    Example: fedn session show 3f2a
+    """
+    from fedn.cli.rest_client import Reducer
+
+    with Reducer(url) as reducer:
+        path = f"/sessions/{reducer.session(session_id)}"
+        info = reducer.get(path)
+        rounds = list(reducer.pages(f"{path}/rounds", "rounds"))
+        means = {item["round"]: item for item in reducer.pages(f"{path}/metrics", "rounds")}
+    for item in rounds:
+        item["metrics"] = {kind: means.get(item["round"], {}).get(kind) for kind in ("train", "validate")}
+    if as_json:
+        screen.put_json({**info, "rounds": rounds})
+    else:
+        _show(info, rounds)
+
+
+def _show(info: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
+    plan, head = info["plan"], info["head"]
+    screen.pairs({
+        "session": info["session"],
+        "name": info["name"],
+        "state": info["state"] + (f": {info['reason']}" if info["reason"] else ""),
+        "rounds": f"{head['round']} of {plan['rounds']}",
+        "model": head["model"],
+        "head": head["record"],
+        "plan": ", ".join(f"{name} {value}" for name, value in plan.items() if name != "rounds"),
+    })  # fmt: skip
+    if reason := info["progress"].get("reason"):
+        click.echo(f"now: {screen.clean(reason)}")
+    rows = [
+        (r["round"] or "seed", r["contributors"], r["examples"], len(r["refused"]), len(r["lost"]),
+         screen.metrics_text((r["metrics"]["validate"] or {}).get("metrics", {})), r["model"][:12],
+         screen.moment(r["committed_at"]))
+        for r in rounds
+    ]  # fmt: skip
+    columns = ("Round", "Clients", "Examples", "Refused", "Lost", "Validation", "Model", "Committed")
+    screen.table(columns, rows, "")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@click.option("--patience", default=300.0, show_default=True, type=click.FloatRange(min=0),
+              help="Seconds without a reducer after which to give up (exit code 3).")  # fmt: skip
+@remote
+def watch(session_id: str, patience: float, url: str, as_json: bool) -> None:
+    """Watch a session until it ends: progress bars, and a line for every committed round.
+
+    Says why it waits, and goes on when the reducer is restarted. Ctrl-C stops watching, not the session.
+    Exit code 0 when the session finished, 1 when it failed or was stopped. With --json: one JSON object per
+    line, the last one with "event": "session_ended".
+
+    Example: fedn session watch 3f2a
+    """
+    from fedn.cli.rest_client import Reducer
+
+    with Reducer(url) as reducer:
+        _watch(reducer, reducer.session(session_id), as_json, patience)
+
+
+def _watch(reducer: Any, session_id: str, as_json: bool, patience: float) -> None:
+    from fedn.cli.watch import watch_session
+
+    try:
+        finished = watch_session(reducer, session_id, as_json, patience)
+    except KeyboardInterrupt:
+        screen.note(f"The session goes on; `fedn session stop {session_id}` stops it.")
+        raise
+    if not finished:
+        sys.exit(1)
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@remote
+def stop(session_id: str, url: str, as_json: bool) -> None:
+    """Stop a session. What is committed stays; the round under way is dropped.
+
+    Example: fedn session stop 3f2a
+    """
+    from fedn.cli.rest_client import Reducer
+
+    with Reducer(url) as reducer:
+        info = reducer.post(f"/sessions/{reducer.session(session_id)}/stop")
+    if as_json:
+        screen.put_json(info)
+    else:
+        click.echo(f"Session {info['session']} is {info['state']} after round {info['head']['round']}.")

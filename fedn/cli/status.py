@@ -1,0 +1,62 @@
+"""`fedn status`: the network as a tree, and the sessions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fedn.cli import screen
+from fedn.cli.options import remote
+from fedn.domain.errors import Unavailable
+
+
+@click.command()
+@remote
+def status(url: str, as_json: bool) -> None:
+    """Show the reducer, its combiners and their clients, and the sessions.
+
+    Exit code 0 when the reducer is ready, 3 when it is not or is not there.
+
+    Example: fedn status --reducer http://127.0.0.1:8090
+    """
+    from fedn.cli.rest_client import Reducer
+
+    with Reducer(url) as reducer:
+        network = reducer.get("/network")
+        sessions = reducer.get("/sessions")["sessions"]
+        try:
+            reducer.get("/readyz")
+            reason = ""
+        except Unavailable as error:
+            reason = error.message
+    if as_json:
+        about = {"url": url, "ready": not reason, "reason": reason}
+        screen.put_json({"reducer": about, **network, "sessions": sessions})
+    else:
+        _draw(url, reason, network, sessions)
+    if reason:
+        raise SystemExit(3)
+
+
+def _draw(url: str, reason: str, network: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
+    from rich.text import Text
+    from rich.tree import Tree
+
+    words = f"not ready: {reason}" if reason else "ready"
+    tree = Tree(Text(screen.clean(f"reducer {url}  {words}, term {network['term']}")))
+    for combiner in network["combiners"]:
+        live = f"live, {len(combiner['clients'])} clients" if combiner["live"] else "out of reach"
+        line = f"combiner {combiner['combiner']}  {combiner['address']}  {live}"
+        branch = tree.add(Text(screen.clean(line), style="" if combiner["live"] else "red"))
+        for client in combiner["clients"]:
+            branch.add(Text(screen.clean(f"client {client['name'] or client['client']}  {client['client']}")))
+    if not network["combiners"]:
+        tree.add("no combiner; start one with `fedn combiner start`")
+    for item in sessions[:10]:
+        head = f"round {item['head']['round']} of {item['plan']['rounds']}"
+        reason = f": {item['reason']}" if item["reason"] else ""
+        tree.add(
+            Text(screen.clean(f"session {item['session']}  {item['name']}  {item['state']}{reason}, {head}"))
+        )
+    screen.console().print(tree)

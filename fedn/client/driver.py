@@ -1,0 +1,230 @@
+"""The client at work: maps the machine's commands to calls on its combiner, its trainer and its journal.
+
+One event loop; training, validation and fsync run in worker threads. `run` goes on until it is
+cancelled: it finds a combiner, attaches, works, and finds another one when that goes away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import assert_never
+
+from fedn.client import machine as mc
+from fedn.domain import messages as m
+from fedn.domain.errors import FednError, Incompatible, InvalidInput, LinkBroken, NotFound, Unavailable
+from fedn.domain.ids import PROTOCOL_VERSION, digest_of
+from fedn.domain.update import UpdateHeader, finite_metrics
+from fedn.ports import Buffer, ClientLink, Journal, Observed, Observer, ReducerLink, Trainer
+from fedn.stores.cache import ModelCache
+
+log = logging.getLogger("fedn.client")
+
+BACKOFF_FIRST = 0.1
+BACKOFF_MOST = 5.0
+
+
+class Client:
+    """One client: identity, journal, trainer, and at most one combiner at a time."""
+
+    def __init__(
+        self,
+        info: m.ClientInfo,
+        reducer: ReducerLink,
+        dial: Callable[[str], ClientLink],
+        trainer: Trainer,
+        journal: Journal,
+        models: ModelCache,
+        observer: Observer,
+        prefer: str = "",
+    ) -> None:
+        self.info = info
+        self._reducer = reducer
+        self._dial = dial
+        self._trainer = trainer
+        self._journal = journal
+        self._models = models
+        self._observer = observer
+        self._prefer = prefer
+        self._state = mc.State()
+        self._link: ClientLink | None = None
+        self._outbox: asyncio.Queue[m.ClientMessage] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Attach, work, move on when the combiner goes; for ever.
+
+        Raises Incompatible, the one thing that waiting does not mend.
+        """
+        for header in self._journal.held():
+            self._decide(mc.UpdateKept(header))
+        failures, avoid = 0, ""
+        while True:
+            try:
+                assignment = await self._reducer.assign(self.info.client, self._prefer, avoid)
+                avoid = assignment.combiner
+                await self._attached(assignment)
+                failures = 0
+            except Incompatible:
+                raise
+            except (Unavailable, InvalidInput, NotFound) as error:
+                failures += 1
+                log.info("not attached: %s", error.message)
+                self._observer.observe(Observed("waiting", {"reason": error.message}))
+            await asyncio.sleep(backoff(failures))
+
+    async def close(self) -> None:
+        """Stop what is under way. The journal stays."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._models.close()
+
+    async def _attached(self, assignment: m.Assignment) -> None:
+        """One attachment, from Hello to the end of the stream. Raises LinkBroken if it never began."""
+        link = self._dial(assignment.address)
+        self._outbox = asyncio.Queue()
+        self._outbox.put_nowait(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name))
+        welcomed = False
+        try:
+            async for message in link.attach(_drain(self._outbox)):
+                if isinstance(message, m.Welcome):
+                    welcomed, self._link = True, link
+                    self._observer.observe(Observed("attached", {"combiner": message.combiner}))
+                    self._decide(mc.Attached())
+                else:
+                    self._receive(message)
+        except LinkBroken:
+            if not welcomed:
+                raise
+        finally:
+            self._link = None
+            self._decide(mc.Detached())
+            await link.close()
+        self._observer.observe(Observed("detached", {"combiner": assignment.combiner}))
+
+    def _receive(self, message: m.CombinerMessage) -> None:
+        match message:
+            case m.Task():
+                self._decide(mc.TaskReceived(message))
+            case m.TaskCancelled(session, round_, kind):
+                self._decide(mc.TaskDropped(mc.Key(session, round_, kind)))
+            case m.Granted(session, round_, digest, grant, offset):
+                self._decide(mc.UploadGranted(session, round_, digest, grant, offset))
+            case m.UpdateRefused(session, round_, digest, code, reason):
+                log.warning("update refused (%s): %s", code, reason, extra={"session": session, "round": round_})
+                self._observer.observe(Observed("refused", {"round": round_, "code": code, "reason": reason}))
+                self._decide(mc.UpdateEnded(session, round_, digest))
+            case m.Receipt(session, round_, _, digest):
+                self._decide(mc.ReceiptArrived(session, round_, digest))
+            case m.Settled(session, round_, counted, reason):
+                fields = {"session": session, "round": round_, "counted": counted, "reason": reason}
+                self._observer.observe(Observed("settled", fields))
+                self._decide(mc.UpdateEnded(session, round_, ""))
+            case m.Reoffer(session, round_):
+                self._decide(mc.ReofferAsked(session, round_))
+            case m.Welcome():
+                pass  # only ever first
+            case _:
+                assert_never(message)
+
+    def _decide(self, event: mc.Event) -> None:
+        self._state, commands = mc.step(self._state, event)
+        for command in commands:
+            self._do(command)
+
+    def _do(self, command: mc.Command) -> None:
+        match command:
+            case mc.DoTask(task):
+                self._spawn(self._work(task))
+            case mc.SendOffer(header, 0):
+                self._outbox.put_nowait(m.UpdateOffered(header))
+            case mc.SendOffer(header, attempt):
+                self._spawn(self._offer_later(header, attempt))
+            case mc.SendUpload(header, grant, offset):
+                self._spawn(self._upload(header, grant, offset))
+            case mc.ForgetUpdate(header):
+                self._journal.settle(header.session, header.round)
+            case mc.SendReport(key, model, examples, metrics):
+                report = m.ModelValidated(key.session, key.round, self.info.client, model, examples, metrics)
+                self._outbox.put_nowait(report)
+            case mc.SendFailure(key, reason):
+                self._observer.observe(Observed("failed", {"round": key.round, "reason": reason}))
+                self._outbox.put_nowait(m.TaskFailed(key.session, key.round, key.kind, reason))
+            case _:
+                assert_never(command)
+
+    async def _work(self, task: m.Task) -> None:
+        """Fetch the model and run the user's code; say how it went."""
+        key = mc.key_of(task)
+        where = {"session": task.session, "round": task.round}
+        try:
+            if self._link is None:
+                raise LinkBroken("detached before the model came")
+            await self._models.ensure(task.model, task.model_size, self._link.fetch_model)
+            self._observer.observe(Observed("working", {"kind": task.kind, **where}))
+            self._decide(await self._run_task(task))
+        except (Unavailable, NotFound) as error:
+            log.info("task %s not done: %s", task.kind, error.message, extra=where)
+            self._decide(mc.WorkFailed(key, error.message, final=False))
+        except FednError as error:
+            log.error("task %s failed: %s", task.kind, error.message, extra=where)
+            self._decide(mc.WorkFailed(key, error.message, final=True))
+
+    async def _run_task(self, task: m.Task) -> mc.Event:
+        with self._models.map(task.model) as model:
+            if task.kind is m.TaskKind.VALIDATE:
+                examples, metrics = await asyncio.to_thread(self._trainer.validate, model, task)
+                return mc.ModelEvaluated(mc.key_of(task), task.model, examples, finite_metrics(metrics))
+            return mc.UpdateKept(await asyncio.to_thread(self._train, model, task))
+
+    def _train(self, model: memoryview, task: m.Task) -> UpdateHeader:
+        """Train and journal, in one worker thread: once this returns, nobody trains this round again."""
+        trained = self._trainer.train(model, task)
+        header = UpdateHeader(
+            task.session, task.round, self.info.client, task.model, trained.examples, len(trained.file),
+            digest_of(trained.file), trained.layout, finite_metrics(trained.metrics),
+        )  # fmt: skip
+        self._journal.add(header, trained.file)
+        return header
+
+    async def _offer_later(self, header: UpdateHeader, attempt: int) -> None:
+        await asyncio.sleep(backoff(attempt))
+        self._outbox.put_nowait(m.UpdateOffered(header))
+
+    async def _upload(self, header: UpdateHeader, grant: str, offset: int) -> None:
+        try:
+            if self._link is None:
+                raise LinkBroken("detached before the upload began")
+            await self._link.submit(grant, offset, _stream(self._journal, header, offset))
+        except (FednError, OSError) as error:
+            log.info("upload broke: %s", error, extra={"session": header.session, "round": header.round})
+            self._decide(mc.UploadBroke(header, grant))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("client task failed: %s", error, exc_info=error)
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait before try ``attempt`` + 1: doubling from 0.1 to 5, with full jitter upwards of half."""
+    return random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
+
+
+async def _drain(queue: asyncio.Queue[m.ClientMessage]) -> AsyncIterator[m.ClientMessage]:
+    while True:
+        yield await queue.get()
+
+
+async def _stream(journal: Journal, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:
+    for chunk in journal.read(header, offset):
+        yield chunk
+        await asyncio.sleep(0)

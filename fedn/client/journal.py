@@ -1,0 +1,129 @@
+"""A client's journal: every update that is not settled, safe against the client's own death.
+
+One file an update: an 8-byte length, the header as JSON, then the safetensors bytes. It is written
+aside, fsynced, renamed, and the directory is fsynced: after `add` returns the update survives.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from fedn.domain.canonical import canonical_json
+from fedn.domain.errors import Busy, FednError, StoreUnavailable
+from fedn.domain.ids import SessionId
+from fedn.domain.update import UpdateHeader, check_header
+from fedn.ports import Buffer
+from fedn.wire.chunks import CHUNK_BYTES
+
+log = logging.getLogger("fedn.client")
+
+_LENGTH_BYTES = 8
+_MAX_HEADER = 2**20
+
+
+class FileJournal:
+    """Implements ports.Journal in a directory that this process alone uses.
+
+    With ``kept`` set, a settled update is not deleted but written there as
+    ``<session>-<round>-<digest>.safetensors``: for audits and for the sandbox's comparison with flat
+    averaging. ``limit`` bounds the bytes held; the oldest updates go first.
+    """
+
+    def __init__(self, directory: Path, limit: int, kept: Path | None = None) -> None:
+        self._directory = directory
+        self._limit = limit
+        self._kept = kept
+        directory.mkdir(parents=True, exist_ok=True)
+        for leftover in directory.glob("*.tmp"):
+            leftover.unlink()
+        self._held: dict[tuple[SessionId, int], UpdateHeader] = {}
+        for path in sorted(directory.glob("*.update"), key=lambda p: p.stat().st_mtime_ns):
+            self._recover(path)
+
+    def add(self, header: UpdateHeader, file: bytes) -> None:
+        """Keep an update durably. Raises Busy if it alone exceeds the limit, StoreUnavailable if the disk is."""
+        self._make_room(header)
+        text = canonical_json(asdict(header))
+        path = self._path(header.session, header.round)
+        try:
+            _write_durably(path, (len(text).to_bytes(_LENGTH_BYTES, "little"), text, file))
+        except OSError as error:
+            raise StoreUnavailable(f"the update can't be kept in {self._directory}: {error.strerror}") from error
+        self._held[header.session, header.round] = header
+
+    def get(self, session: SessionId, round: int) -> UpdateHeader | None:
+        return self._held.get((session, round))
+
+    def read(self, header: UpdateHeader, offset: int) -> Iterator[Buffer]:
+        """The update's bytes from ``offset`` on, in chunks of at most 1 MiB."""
+        with self._path(header.session, header.round).open("rb") as file:
+            skip = _LENGTH_BYTES + int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            file.seek(skip + offset)
+            while chunk := file.read(CHUNK_BYTES):
+                yield chunk
+
+    def settle(self, session: SessionId, round: int) -> None:
+        """Forget an update, or move it to the kept ones. Again: nothing."""
+        header = self._held.pop((session, round), None)
+        if header is None:
+            return
+        if self._kept:
+            self._keep(header, self._kept)
+        self._path(session, round).unlink(missing_ok=True)
+
+    def held(self) -> list[UpdateHeader]:
+        """Oldest first."""
+        return list(self._held.values())
+
+    def _path(self, session: SessionId, round_: int) -> Path:
+        return self._directory / f"{session}-{round_}.update"
+
+    def _make_room(self, header: UpdateHeader) -> None:
+        if header.size > self._limit:
+            raise Busy(f"an update of {header.size} bytes exceeds journal_bytes ({self._limit})")
+        while sum(h.size for h in self._held.values()) + header.size > self._limit:
+            oldest = next(iter(self._held.values()))
+            log.warning("journal full: dropping an update", extra={"session": oldest.session, "round": oldest.round})
+            self.settle(oldest.session, oldest.round)
+
+    def _recover(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+                header = check_header(UpdateHeader(**json.loads(file.read(min(length, _MAX_HEADER)))))
+            if path.stat().st_size != _LENGTH_BYTES + length + header.size:
+                raise ValueError("wrong length")
+        except (ValueError, TypeError, FednError) as error:
+            log.warning("journal: %s is unreadable (%s), removed", path.name, error)
+            path.unlink()
+            return
+        self._held[header.session, header.round] = header
+
+    def _keep(self, header: UpdateHeader, kept: Path) -> None:
+        kept.mkdir(parents=True, exist_ok=True)
+        name = f"{header.session}-{header.round}-{header.digest}.safetensors"
+        with (kept / name).open("wb") as file:
+            for chunk in self.read(header, 0):
+                file.write(chunk)
+
+
+def _write_durably(path: Path, pieces: tuple[bytes, ...]) -> None:
+    aside = path.with_suffix(".tmp")
+    with aside.open("wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        with suppress(OSError):
+            os.close(directory)

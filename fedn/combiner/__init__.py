@@ -1,0 +1,1 @@
+"""The middle tier: takes updates from its own clients, folds them, hands up parts."""

@@ -1,0 +1,516 @@
+"""The combiner at work: maps the machines' commands to calls, and joins control with data.
+
+`Combiner` is at once what the reducer asks of a combiner (ports.CombinerLink) and what a client asks
+of it (ports.ClientLink): `service.py` puts it on gRPC, the in-process federation calls it directly.
+Everything here runs on one event loop; slow work goes to worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, assert_never
+
+from fedn.combiner import machine as mc
+from fedn.combiner.clients import Attachment, Clients
+from fedn.combiner.runs import Listeners, RoundRun, ValidationRun
+from fedn.combiner.staging import PartSum, Upload
+from fedn.domain import messages as m
+from fedn.domain.errors import (
+    Busy,
+    Conflict,
+    FednError,
+    Incompatible,
+    InvalidInput,
+    NotFound,
+    StaleTerm,
+    Unavailable,
+)
+from fedn.domain.ids import (
+    PROTOCOL_VERSION,
+    ClientId,
+    CombinerName,
+    Digest,
+    Incarnation,
+    SessionId,
+    check_id,
+    compatible,
+)
+from fedn.domain.model import Layout, layout_of
+from fedn.domain.part import PartHeader
+from fedn.domain.round import RoundSpec, ValidationSpec
+from fedn.domain.update import UpdateHeader, check_header, check_metrics
+from fedn.ports import Aggregator, Buffer, ReducerLink
+from fedn.stores.cache import ModelCache
+from fedn.wire.chunks import split
+
+log = logging.getLogger("fedn.combiner")
+T = TypeVar("T")
+
+INLINE_BYTES = 64 * 2**10
+"""A part up to this size rides inside its PartSealed event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Every bound of a combiner. Seconds and bytes."""
+
+    uploads_in_flight: int = 4
+    max_update_bytes: int = 4 * 2**30
+    max_clients: int = 10_000
+    max_parked: int = 10_000
+    client_grace: float = 3.0
+    upload_idle: float = 30.0
+    beat: float = 2.0
+
+
+class Combiner:
+    """Holds open parts, attached clients and a model cache. ``incarnation`` is new in every process."""
+
+    def __init__(
+        self,
+        name: CombinerName,
+        reducer: ReducerLink,
+        models: ModelCache,
+        aggregator: Aggregator,
+        spool: Path,
+        limits: Limits = Limits(),
+    ) -> None:
+        self.name = name
+        self.incarnation = Incarnation(secrets.token_hex(8))
+        self.limits = limits
+        self.clients = Clients(limits.max_clients)
+        self._reducer = reducer
+        self._models = models
+        self._aggregator = aggregator
+        self._spool = spool
+        self._term = 0
+        self._draining = ""
+        self._rounds: dict[tuple[SessionId, int], dict[int, RoundRun]] = {}
+        self._opening: dict[tuple[SessionId, int, int], asyncio.Lock] = {}
+        self._validations: dict[tuple[SessionId, int], ValidationRun] = {}
+        self._parked: dict[tuple[ClientId, SessionId, int], UpdateHeader] = {}
+        self._grants: dict[str, tuple[RoundRun, Upload]] = {}
+        self._slots = asyncio.Semaphore(limits.uploads_in_flight)
+        self._watchers = Listeners[m.CombinerEvent]()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- asked by the reducer ----------------------------------------------------------------------
+
+    async def watch(self, request: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]:
+        """Snapshot first, then every change, then for ever; parked release requests are repeated."""
+        if not compatible(request.protocol):
+            raise Incompatible(
+                f"this combiner speaks protocol {PROTOCOL_VERSION}, the reducer {request.protocol}; upgrade the older"
+            )
+        self._adopt(request.term)
+        with self._watchers.subscribe() as events:
+            yield self._snapshot()
+            for header in self._parked.values():
+                yield m.ReleaseRequested(header)
+            async for event in events:
+                yield event
+
+    async def run_round(self, spec: RoundSpec) -> AsyncIterator[m.RoundEvent]:
+        """Open the part, or go on with it; ends with PartSealed or RoundAborted."""
+        self._adopt(spec.term)
+        run = await self._opened(spec)
+        with run.listeners.subscribe() as events:
+            yield m.RoundOpened(self.incarnation, spec.part, tuple(run.state.ledger.entries))
+            if run.ending is not None:
+                yield run.ending
+                return
+            async for event in events:
+                yield event
+                if isinstance(event, m.PartSealed | m.RoundAborted):
+                    return
+
+    async def run_validation(self, spec: ValidationSpec) -> AsyncIterator[m.ValidationEvent]:
+        """Have the listed clients evaluate a model; ends with ValidationSealed."""
+        self._adopt(spec.term)
+        key = (spec.session, spec.round)
+        await self._models.ensure(spec.model, spec.model_size, self._reducer.fetch_model)
+        run = self._validations.get(key)
+        if run is None:
+            run = self._validations[key] = ValidationRun(spec, frozenset(i.client for i in self.clients))
+            for client in run.state.waiting:
+                self.clients.send(client, run.task)
+        try:
+            async for event in run.events():
+                yield event
+        finally:
+            if run.state.over and self._validations.get(key) is run:
+                del self._validations[key]
+
+    async def fetch_part(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
+        """The bytes of a sealed part."""
+        for parts in self._rounds.values():
+            for run in parts.values():
+                if isinstance(run.state, mc.Sealed) and run.state.digest == request.digest:
+                    for piece in split(run.sum.bytes(), request.offset):
+                        yield piece
+                    return
+        raise NotFound(f"no sealed part {request.digest[:12]} here")
+
+    async def ack(self, command: m.AckRound) -> None:
+        """The round is committed: settle its clients and forget it. Again: nothing."""
+        self._adopt(command.term)
+        for number, run in self._rounds.pop((command.session, command.round), {}).items():
+            if not isinstance(run.state, mc.Sealed):
+                self._decide(run, mc.AbortAsked("the round was committed without this part", reoffer=False))
+            self._decide(run, mc.RoundAcked(number in command.counted))
+            run.close()
+
+    async def abort(self, command: m.AbortRound) -> None:
+        """Drop the sums of a round's part. Again, or unknown: nothing."""
+        self._adopt(command.term)
+        parts = self._rounds.get((command.session, command.round), {})
+        if run := parts.pop(command.part, None):
+            self._decide(run, mc.AbortAsked(command.reason, command.reoffer))
+            run.close()
+        if not parts:
+            self._rounds.pop((command.session, command.round), None)
+
+    async def release(self, command: m.ReleaseUpdate) -> m.ReleaseAnswer:
+        """Whether the client's update counts here; if not it never will."""
+        self._adopt(command.term)
+        for run in self._rounds.get((command.session, command.round), {}).values():
+            for done in self._decide(run, mc.ClientReleased(command.client)):
+                if isinstance(done, mc.AnswerRelease) and done.folded:
+                    return m.ReleaseAnswer(folded=True)
+        return m.ReleaseAnswer(folded=False)
+
+    async def admit(self, command: m.AdmitClient) -> m.AdmitAnswer:
+        """List one more client in an open part."""
+        self._adopt(command.term)
+        run = self._rounds.get((command.session, command.round), {}).get(command.part)
+        if run is None or not isinstance(run.state, mc.Open):
+            return m.AdmitAnswer(admitted=False)
+        client = command.client
+        self._parked.pop((client, command.session, command.round), None)
+        self._decide(run, mc.ClientAdmitted(client, client in self.clients, self._now()))
+        return m.AdmitAnswer(admitted=True)
+
+    async def settle(self, command: m.SettleUpdate) -> None:
+        """Tell a client that is attached here how its update ended."""
+        self._adopt(command.term)
+        self._settle(command.client, command.session, command.round, command.counted, command.reason)
+
+    async def drain(self, command: m.DrainRequest) -> None:
+        """Take no new clients and send the attached ones elsewhere; open rounds go on without them."""
+        self._adopt(command.term)
+        self._draining = command.reason or "this combiner is draining"
+        self.clients.end_all()
+
+    # --- asked by clients --------------------------------------------------------------------------
+
+    async def attach(self, messages: AsyncIterator[m.ClientMessage]) -> AsyncIterator[m.CombinerMessage]:
+        """A client's control stream: Hello up, Welcome down, then tasks, grants and settlements."""
+        hello = await anext(messages, None)
+        if not isinstance(hello, m.Hello):
+            raise InvalidInput("attach", "the first message is not Hello", "announce the client first")
+        if not compatible(hello.protocol):
+            raise Incompatible(
+                f"this combiner speaks protocol {PROTOCOL_VERSION}, the client {hello.protocol}; upgrade the older"
+            )
+        if self._draining:
+            raise Unavailable(self._draining)
+        client = ClientId(check_id("client", hello.client))
+        attachment = self.clients.add(m.ClientInfo(client, hello.name[:64]))
+        reading = asyncio.create_task(self._read(attachment, messages))
+        try:
+            yield m.Welcome(PROTOCOL_VERSION, self.name, self.incarnation, self.limits.beat)
+            self._arrived(attachment)
+            while (message := await attachment.outbox.get()) is not None:
+                yield message
+        finally:
+            reading.cancel()
+            self._left(attachment)
+
+    async def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
+        """A model of an open round or validation, from the cache."""
+        for chunk in self._models.read(request.digest, request.offset):
+            yield chunk
+
+    async def submit(self, grant: str, offset: int, chunks: AsyncIterator[Buffer]) -> None:
+        """The bytes of a granted update. What arrived is kept for a resumption if the stream breaks.
+
+        Raises:
+            NotFound: the grant is not (or no more) valid; offer again.
+            Conflict: the offset is not where the staged bytes end; offer again.
+        """
+        if grant not in self._grants:
+            raise NotFound("no such grant; offer the update again")
+        run, upload = self._grants[grant]
+        async with self._slots, upload.lock:
+            if offset != upload.spool.offset:
+                raise Conflict(f"{upload.spool.offset} bytes are staged, not {offset}; offer again")
+            await self._stage(upload, chunks)
+            if upload.spool.offset < upload.header.size:
+                return
+            await self._judge(run, upload)
+
+    async def close(self) -> None:
+        """End every stream and drop every sum."""
+        self.clients.end_all()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for parts in self._rounds.values():
+            for run in parts.values():
+                run.close()
+        for validation in self._validations.values():
+            validation.close()
+        self._watchers.close()
+        await self._models.close()
+
+    # --- clients -----------------------------------------------------------------------------------
+
+    def _arrived(self, attachment: Attachment) -> None:
+        self._watchers.publish(m.ClientAttached(attachment.info))
+        for run in self._runs():
+            self._decide(run, mc.ClientArrived(attachment.info.client))
+
+    def _left(self, attachment: Attachment) -> None:
+        if not self.clients.remove(attachment):
+            return
+        client = attachment.info.client
+        for key in [key for key in self._parked if key[0] == client]:
+            del self._parked[key]
+        for run in self._runs():
+            self._decide(run, mc.ClientLeft(client, self._now()))
+        for validation in self._validations.values():
+            validation.give_up(client)
+        self._watchers.publish(m.ClientDetached(client))
+
+    async def _read(self, attachment: Attachment, messages: AsyncIterator[m.ClientMessage]) -> None:
+        try:
+            async for message in messages:
+                self._receive(attachment, message)
+        except FednError as error:
+            log.warning("stream ended: %s", error, extra={"client": attachment.info.client})
+        finally:
+            attachment.end()
+
+    def _receive(self, attachment: Attachment, message: m.ClientMessage) -> None:
+        client = attachment.info.client
+        match message:
+            case m.UpdateOffered(header):
+                self._offer(client, check_header(header))
+            case m.TaskFailed(session, round_, m.TaskKind.TRAIN, reason):
+                for run in self._rounds.get((session, round_), {}).values():
+                    self._decide(run, mc.TrainingFailed(client, reason[:500]))
+            case m.TaskFailed(session, round_, _, _):
+                if validation := self._validations.get((session, round_)):
+                    validation.give_up(client)
+            case m.ModelValidated():
+                check_metrics(message.metrics)
+                if validation := self._validations.get((message.session, message.round)):
+                    validation.report(client, message)
+            case m.Beat():
+                pass  # the stream itself shows that the client lives
+            case m.Hello():
+                raise InvalidInput("attach", "Hello came twice", "say it once")
+            case _:
+                assert_never(message)
+
+    def _offer(self, client: ClientId, header: UpdateHeader) -> None:
+        if header.client != client:
+            raise InvalidInput("client", f"{client} offers an update of {header.client}", "offer your own only")
+        parts = self._rounds.get((header.session, header.round))
+        if parts is None:
+            self._answer_unknown(header)
+            return
+        holding = [run for run in parts.values() if client in run.state.ledger.entries]
+        self._decide((holding or list(parts.values()))[-1], mc.OfferMade(header))
+
+    def _answer_unknown(self, header: UpdateHeader) -> None:
+        """An offer for a round that is not here: over, or not yet known here. The reducer knows."""
+        later = [number for session, number in self._rounds if session == header.session and number > header.round]
+        if later:
+            reason = f"stale round: round {header.round} is over, round {max(later)} is open"
+            self._settle(header.client, header.session, header.round, False, reason)
+        else:
+            self._park(header)
+
+    def _park(self, header: UpdateHeader) -> None:
+        if len(self._parked) >= self.limits.max_parked:
+            raise Busy(f"{len(self._parked)} offers wait for the reducer (max_parked)")
+        self._parked[header.client, header.session, header.round] = header
+        self._watchers.publish(m.ReleaseRequested(header))
+
+    def _settle(self, client: ClientId, session: SessionId, round_: int, counted: bool, reason: str) -> None:
+        self._parked.pop((client, session, round_), None)
+        self.clients.send(client, m.Settled(session, round_, counted, reason))
+
+    # --- rounds ------------------------------------------------------------------------------------
+
+    async def _opened(self, spec: RoundSpec) -> RoundRun:
+        """The run of this part; opened now unless it is there. Two calls at once open it once."""
+        key = (spec.session, spec.round)
+        lock = self._opening.setdefault((*key, spec.part), asyncio.Lock())
+        async with lock:
+            run = self._rounds.get(key, {}).get(spec.part)
+            if run is None:
+                layout = await self._layout(spec)
+                run = RoundRun(PartSum(layout, self._aggregator))
+                self._rounds.setdefault(key, {})[spec.part] = run
+                for client in spec.clients:
+                    self._parked.pop((client, *key), None)
+                attached = frozenset(info.client for info in self.clients)
+                limits = self.limits
+                self._apply(run, mc.open_part(
+                    spec, attached, self._now(), limits.client_grace, limits.max_update_bytes))  # fmt: skip
+        self._opening.pop((*key, spec.part), None)
+        return run
+
+    async def _layout(self, spec: RoundSpec) -> Layout:
+        await self._models.ensure(spec.model, spec.model_size, self._reducer.fetch_model)
+        with self._models.map(spec.model) as file:
+            layout = layout_of(file)
+        if layout.digest != spec.layout:
+            raise InvalidInput("layout", "is not the base model's", "restart the reducer; this is a fault")
+        return layout
+
+    def _decide(self, run: RoundRun, event: mc.Event) -> tuple[mc.Command, ...]:
+        return self._apply(run, mc.step(run.state, event))
+
+    def _apply(self, run: RoundRun, outcome: mc.Outcome) -> tuple[mc.Command, ...]:
+        run.state, commands = outcome
+        for command in commands:
+            self._do(run, command)
+        run.wake_at(mc.next_wake(run.state), lambda: self._decide(run, mc.Tick(self._now())))
+        return commands
+
+    def _do(self, run: RoundRun, command: mc.Command) -> None:
+        spec = run.state.ledger.spec
+        at = (spec.session, spec.round)
+        match command:
+            case mc.SendTask(client):
+                self.clients.send(client, run.task)
+            case mc.CancelTask(client, reason):
+                self.clients.send(client, m.TaskCancelled(*at, m.TaskKind.TRAIN, reason))
+            case mc.GrantUpload(header):
+                self._grant(run, header)
+            case mc.DropUpload(client):
+                if upload := run.sum.drop(client):
+                    self._grants.pop(upload.grant, None)
+            case mc.RefuseUpdate(header, refused):
+                log.warning("update refused: %s", refused.reason, extra={"client": header.client, "round": at[1]})
+                answer = m.UpdateRefused(*at, header.digest, refused.code, refused.reason)
+                self.clients.send(header.client, answer)
+            case mc.FoldUpdate(header):
+                self._spawn(self._fold(run, header))
+            case mc.SendReceipt(header):
+                receipt = m.Receipt(*at, header.client, header.digest, self.name, self.incarnation, spec.part)
+                self.clients.send(header.client, receipt)
+            case mc.RequestRelease(header):
+                self._park(header)
+            case mc.AnswerRelease():
+                pass  # read by release(), which asked
+            case mc.HashSum():
+                self._spawn(self._hash(run))
+            case mc.AnnounceSeal(digest, size):
+                run.end(self._sealed(run, digest, size))
+            case mc.AnnounceAbort(reason):
+                run.end(m.RoundAborted(reason))
+            case mc.SettleClient(client, counted, reason):
+                self._settle(client, *at, counted, reason)
+            case mc.AskReoffer(client):
+                self.clients.send(client, m.Reoffer(*at))
+            case _:
+                assert_never(command)
+
+    def _sealed(self, run: RoundRun, digest: Digest, size: int) -> m.PartSealed:
+        ledger = run.state.ledger
+        spec = ledger.spec
+        header = PartHeader(
+            spec.session, spec.round, self.name, self.incarnation, spec.part, digest, size,
+            ledger.contributors, ledger.absences(mc.Standing.REFUSED), ledger.absences(mc.Standing.LOST),
+        )  # fmt: skip
+        return m.PartSealed(header, bytes(run.sum.bytes()) if size <= INLINE_BYTES else b"")
+
+    # --- data --------------------------------------------------------------------------------------
+
+    def _grant(self, run: RoundRun, header: UpdateHeader) -> None:
+        upload = run.sum.uploads.get(header.client)
+        if upload is None:
+            upload = Upload(secrets.token_hex(8), header, self._spool)
+            run.sum.uploads[header.client] = upload
+            self._grants[upload.grant] = (run, upload)
+        granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.spool.offset)
+        self.clients.send(header.client, granted)
+
+    async def _stage(self, upload: Upload, chunks: AsyncIterator[Buffer]) -> None:
+        while True:
+            async with asyncio.timeout(self.limits.upload_idle):
+                chunk = await anext(chunks, None)
+            if chunk is None:
+                return
+            await self._off_loop(upload, partial(upload.spool.write, chunk))
+
+    async def _judge(self, run: RoundRun, upload: Upload) -> None:
+        header = upload.header
+        refused = await self._off_loop(upload, lambda: run.sum.verify(upload))
+        if refused:
+            self._decide(run, mc.UpdateRejected(header.client, header.digest, refused))
+        else:
+            self._decide(run, mc.UpdateVerified(header.client, header.digest))
+
+    async def _fold(self, run: RoundRun, header: UpdateHeader) -> None:
+        upload = run.sum.uploads.get(header.client)
+        if upload is None:
+            return  # the round was dropped meanwhile
+        async with run.folding:
+            await self._off_loop(upload, lambda: run.sum.fold(upload))
+        run.sum.drop(header.client)
+        self._grants.pop(upload.grant, None)
+        run.listeners.publish(m.UpdateReceived(header.client, header.examples, header.metrics))
+        self._decide(run, mc.UpdateFolded(header.client, header.digest))
+
+    async def _hash(self, run: RoundRun) -> None:
+        small = run.sum.layout.float_elements * 8 <= INLINE_BYTES
+        digest, size = run.sum.hash() if small else await asyncio.to_thread(run.sum.hash)
+        if isinstance(run.state, mc.Closing):
+            self._decide(run, mc.SumHashed(digest, size))
+
+    async def _off_loop(self, upload: Upload, work: Callable[[], T]) -> T:
+        """Run blocking work: here if it is tiny, else in a worker thread."""
+        return work() if upload.small else await asyncio.to_thread(work)
+
+    # --- odds --------------------------------------------------------------------------------------
+
+    def _adopt(self, term: int) -> None:
+        if term < self._term:
+            raise StaleTerm(f"term {term} is over; this combiner follows term {self._term}")
+        self._term = term
+
+    def _snapshot(self) -> m.Snapshot:
+        held = tuple(
+            m.RoundHeld(session, number, part, tuple(run.state.ledger.entries))
+            for (session, number), parts in self._rounds.items()
+            for part, run in parts.items()
+            if not isinstance(run.state, mc.Aborted)
+        )
+        return m.Snapshot(PROTOCOL_VERSION, self.name, self.incarnation, tuple(self.clients), held)
+
+    def _runs(self) -> list[RoundRun]:
+        return [run for parts in self._rounds.values() for run in parts.values()]
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("combiner task failed: %s", error, exc_info=error)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

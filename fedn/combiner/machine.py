@@ -1,0 +1,652 @@
+"""One part of a round at a combiner: who is granted, folded, refused or lost, and when it seals.
+
+    Open ──(all decided, or time is up)──▶ Closing ──(last fold done, bytes hashed)──▶ Sealed ──▶ gone
+      └──────────────┴──────────────────────────────┴─── AbortRound ──▶ Aborted
+
+Pure: `open_part` and `step` take a state and an event and return the next state and the commands
+for `driver.py`. Time comes as a number of seconds inside events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import assert_never
+
+from fedn.domain.errors import InvalidTransition, RefusalCode, Refused
+from fedn.domain.ids import ClientId, Digest
+from fedn.domain.round import RoundSpec
+from fedn.domain.update import MAX_EXAMPLES, Absence, Contributor, UpdateHeader
+
+HEADER_SLACK = 2**20
+"""How much longer than the base model an update file may be: room for another safetensors header."""
+
+
+class Standing(StrEnum):
+    """Where one listed client stands in this part."""
+
+    WAITING = "waiting"
+    GRANTED = "granted"
+    FOLDING = "folding"
+    FOLDED = "folded"
+    REFUSED = "refused"
+    LOST = "lost"
+    RELEASED = "released"
+
+
+PENDING = frozenset({Standing.GRANTED, Standing.FOLDING})
+UNDECIDED = PENDING | {Standing.WAITING}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A listed client. ``away_since`` is set while it is not attached and still expected."""
+
+    standing: Standing = Standing.WAITING
+    header: UpdateHeader | None = None
+    reason: str = ""
+    code: RefusalCode | None = None
+    away_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Every offer is in exactly one place: offered = pending + folded + refused + lost + discarded."""
+
+    offered: int = 0
+    pending: int = 0
+    folded: int = 0
+    refused: int = 0
+    lost: int = 0
+    discarded: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        return self.offered == self.pending + self.folded + self.refused + self.lost + self.discarded
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """What every state carries: the spec, the list, the counts and the time limits in seconds."""
+
+    spec: RoundSpec
+    entries: Mapping[ClientId, Entry]
+    counts: Counts
+    closes_at: float
+    grace: float
+    max_update_bytes: int
+
+    def put(self, client: ClientId, entry: Entry, ends_as: str = "") -> Ledger:
+        """Set a client's entry and move its offer between the counters.
+
+        ``ends_as`` names the counter that takes an offer which stops being pending, where the new
+        standing does not say it.
+        """
+        before = self.entries[client].standing
+        counts = _moved(self.counts, before, entry.standing, ends_as)
+        return replace(self, entries={**self.entries, client: entry}, counts=counts)
+
+    def offered(self) -> Ledger:
+        return replace(self, counts=replace(self.counts, offered=self.counts.offered + 1))
+
+    def names(self, *standings: Standing) -> tuple[ClientId, ...]:
+        return tuple(c for c, entry in self.entries.items() if entry.standing in standings)
+
+    @property
+    def contributors(self) -> tuple[Contributor, ...]:
+        """Who is folded, sorted by client."""
+        folded = (e.header for e in self.entries.values() if e.standing is Standing.FOLDED and e.header)
+        return tuple(sorted((Contributor(h.client, h.examples, h.digest) for h in folded),
+                            key=lambda c: c.client))  # fmt: skip
+
+    def absences(self, standing: Standing) -> tuple[Absence, ...]:
+        """Who stands so and why, sorted by client."""
+        return tuple(sorted((Absence(c, e.reason) for c, e in self.entries.items() if e.standing is standing),
+                            key=lambda a: a.client))  # fmt: skip
+
+
+def _moved(counts: Counts, before: Standing, after: Standing, ends_as: str) -> Counts:
+    if (before in PENDING) == (after in PENDING):
+        if after is Standing.REFUSED and ends_as:
+            return replace(counts, refused=counts.refused + 1)
+        return counts
+    if after in PENDING:
+        return replace(counts, pending=counts.pending + 1)
+    place = ends_as or {Standing.FOLDED: "folded", Standing.REFUSED: "refused"}.get(after, "lost")
+    return replace(counts, pending=counts.pending - 1, **{place: getattr(counts, place) + 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """No more grants; folds under way are finished, then the sum is hashed."""
+
+    ledger: Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    ledger: Ledger
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    ledger: Ledger
+    reason: str
+
+
+State = Open | Closing | Sealed | Aborted
+
+# --- events ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ClientArrived:
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class ClientLeft:
+    client: ClientId
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAdmitted:
+    client: ClientId
+    attached: bool
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClientReleased:
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class OfferMade:
+    header: UpdateHeader
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateVerified:
+    """All bytes are here, their digest, layout and numbers are right."""
+
+    client: ClientId
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRejected:
+    """The bytes are not what was offered, or not usable."""
+
+    client: ClientId
+    digest: Digest
+    refused: Refused
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateFolded:
+    client: ClientId
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFailed:
+    client: ClientId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SumHashed:
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundAcked:
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AbortAsked:
+    reason: str
+    reoffer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    now: float
+
+
+Event = (
+    ClientArrived | ClientLeft | ClientAdmitted | ClientReleased | OfferMade | UpdateVerified | UpdateRejected
+    | UpdateFolded | TrainingFailed | SumHashed | RoundAcked | AbortAsked | Tick
+)  # fmt: skip
+
+# --- commands --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SendTask:
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTask:
+    client: ClientId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantUpload:
+    """Open (or find) the staging place and tell the client to send."""
+
+    header: UpdateHeader
+
+
+@dataclass(frozen=True, slots=True)
+class DropUpload:
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseUpdate:
+    header: UpdateHeader
+    refused: Refused
+
+
+@dataclass(frozen=True, slots=True)
+class FoldUpdate:
+    """Add the staged, verified bytes to the sum with weight ``header.examples``."""
+
+    header: UpdateHeader
+
+
+@dataclass(frozen=True, slots=True)
+class SendReceipt:
+    header: UpdateHeader
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRelease:
+    """This client is not listed: the reducer must say where it counts."""
+
+    header: UpdateHeader
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRelease:
+    client: ClientId
+    folded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HashSum:
+    """Hash the sum; answer with SumHashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceSeal:
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnnounceAbort:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettleClient:
+    client: ClientId
+    counted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskReoffer:
+    client: ClientId
+
+
+Command = (
+    SendTask | CancelTask | GrantUpload | DropUpload | RefuseUpdate | FoldUpdate | SendReceipt | RequestRelease
+    | AnswerRelease | HashSum | AnnounceSeal | AnnounceAbort | SettleClient | AskReoffer
+)  # fmt: skip
+
+Outcome = tuple[State, tuple[Command, ...]]
+
+# --- transitions -----------------------------------------------------------------------------------
+
+
+def open_part(
+    spec: RoundSpec, attached: frozenset[ClientId], now: float, grace: float, max_update_bytes: int
+) -> Outcome:
+    """Open a part and hand its task to the listed clients that are attached."""
+    entries = {c: Entry(away_since=None if c in attached else now) for c in spec.clients}
+    ledger = Ledger(spec, entries, Counts(), now + spec.deadline, grace, max_update_bytes)
+    tasks = tuple(SendTask(c) for c in spec.clients if c in attached)
+    return _settle_if_decided(ledger, tasks)
+
+
+def step(state: State, event: Event) -> Outcome:
+    """One decision. Raises InvalidTransition for a pair that can't happen."""
+    after, commands = _dispatch(state, event)
+    counts = after.ledger.counts
+    if not counts.balanced or counts.pending != len(after.ledger.names(*PENDING)):
+        raise InvalidTransition(f"offers do not add up after {event}", story=[state, event, after])
+    return after, commands
+
+
+def _dispatch(state: State, event: Event) -> Outcome:
+    match state:
+        case Open():
+            return _when_open(state, event)
+        case Closing():
+            return _when_closing(state, event)
+        case Sealed():
+            return _when_sealed(state, event)
+        case Aborted():
+            return _when_aborted(state, event)
+        case _:
+            assert_never(state)
+
+
+def next_wake(state: State) -> float | None:
+    """When the next Tick is due, in seconds of the events' clock; None if none is."""
+    if not isinstance(state, Open):
+        return None
+    ledger = state.ledger
+    away = [e.away_since + ledger.grace for e in ledger.entries.values() if e.away_since is not None]
+    return min([ledger.closes_at, *away])
+
+
+def _when_open(state: Open, event: Event) -> Outcome:
+    ledger = state.ledger
+    match event:
+        case ClientArrived(client):
+            return _arrived(ledger, client)
+        case ClientLeft(client, now):
+            entry = ledger.entries.get(client)
+            if entry is None or entry.standing not in {Standing.WAITING, Standing.GRANTED}:
+                return state, ()
+            return Open(ledger.put(client, replace(entry, away_since=now))), ()
+        case ClientAdmitted(client, attached, now):
+            return _admitted(ledger, client, attached, now)
+        case ClientReleased(client):
+            return _released(ledger, client)
+        case OfferMade(header):
+            return _offered(ledger, header)
+        case UpdateVerified(client, digest):
+            return _verified(ledger, client, digest)
+        case UpdateRejected(client, digest, refused):
+            return _rejected(ledger, client, digest, refused)
+        case UpdateFolded(client, digest):
+            return _settle_if_decided(*_folded(ledger, client, digest))
+        case TrainingFailed(client, reason):
+            entry = ledger.entries.get(client)
+            if entry is None or entry.standing is not Standing.WAITING:
+                return state, ()
+            failed = Entry(Standing.REFUSED, reason=f"training failed: {reason}")
+            return _settle_if_decided(ledger.put(client, failed), ())
+        case Tick(now):
+            return _ticked(ledger, now)
+        case AbortAsked(reason, reoffer):
+            return _abort(ledger, reason, reoffer)
+        case SumHashed() | RoundAcked():
+            raise _impossible(state, event)
+        case _:
+            assert_never(event)
+
+
+def _when_closing(state: Closing, event: Event) -> Outcome:
+    ledger = state.ledger
+    match event:
+        case UpdateFolded(client, digest):
+            ledger, commands = _folded(ledger, client, digest)
+            return _close(ledger, commands)
+        case SumHashed(digest, size):
+            return Sealed(ledger, digest, size), (AnnounceSeal(digest, size),)
+        case OfferMade(header):
+            return state, (_answer_again(ledger, header),)
+        case ClientReleased(client):
+            return _released(ledger, client, closed=Closing)
+        case AbortAsked(reason, reoffer):
+            return _abort(ledger, reason, reoffer)
+        case ClientArrived() | ClientLeft() | ClientAdmitted() | TrainingFailed() | Tick():
+            return state, ()
+        case UpdateVerified() | UpdateRejected():
+            return state, ()  # the upload was dropped when the part closed
+        case RoundAcked():
+            raise _impossible(state, event)
+        case _:
+            assert_never(event)
+
+
+def _when_sealed(state: Sealed, event: Event) -> Outcome:
+    ledger = state.ledger
+    match event:
+        case OfferMade(header):
+            return state, (_answer_again(ledger, header),)
+        case ClientReleased(client):
+            _, answer = _released(ledger, client, closed=Closing)
+            return state, answer
+        case RoundAcked(counted):
+            return state, _settlements(ledger, counted)
+        case AbortAsked(reason, reoffer):
+            return _abort(ledger, reason, reoffer)
+        case UpdateFolded() | SumHashed():
+            raise _impossible(state, event)
+        case ClientArrived() | ClientLeft() | ClientAdmitted() | TrainingFailed() | Tick():
+            return state, ()
+        case UpdateVerified() | UpdateRejected():
+            return state, ()
+        case _:
+            assert_never(event)
+
+
+def _when_aborted(state: Aborted, event: Event) -> Outcome:
+    match event:
+        case ClientReleased(client):
+            return state, (AnswerRelease(client, folded=False),)
+        case OfferMade(header):
+            return state, (RequestRelease(header),)
+        case _:
+            return state, ()  # whatever was under way when the round was dropped
+
+
+def _arrived(ledger: Ledger, client: ClientId) -> Outcome:
+    entry = ledger.entries.get(client)
+    if entry is None or entry.standing not in {Standing.WAITING, Standing.GRANTED, Standing.LOST}:
+        return Open(ledger), ()
+    standing = Standing.WAITING if entry.standing is Standing.LOST else entry.standing
+    back = replace(entry, standing=standing, reason="", away_since=None)
+    return Open(ledger.put(client, back)), (SendTask(client),)
+
+
+def _admitted(ledger: Ledger, client: ClientId, attached: bool, now: float) -> Outcome:
+    entry = ledger.entries.get(client)
+    if entry is not None and entry.standing not in {Standing.RELEASED, Standing.LOST}:
+        return Open(ledger), (SendTask(client),) if attached else ()
+    fresh = Entry(away_since=None if attached else now)
+    ledger = replace(ledger, entries={**ledger.entries, client: fresh})
+    return Open(ledger), (SendTask(client),) if attached else ()
+
+
+def _released(ledger: Ledger, client: ClientId, closed: type[Closing] | None = None) -> Outcome:
+    """Folded (or surely about to be) counts here; anything else gets a tombstone."""
+    entry = ledger.entries.get(client, Entry())
+    if entry.standing in {Standing.FOLDED, Standing.FOLDING}:
+        return (closed or Open)(ledger), (AnswerRelease(client, folded=True),)
+    tombstone = Entry(Standing.RELEASED, reason="moved to another combiner")
+    known = client in ledger.entries
+    ledger = (
+        ledger.put(client, tombstone, "discarded")
+        if known
+        else replace(ledger, entries={**ledger.entries, client: tombstone})
+    )
+    commands: tuple[Command, ...] = (AnswerRelease(client, folded=False),)
+    if entry.standing is Standing.GRANTED:
+        commands += (DropUpload(client),)
+    if closed:
+        return closed(ledger), commands
+    return _settle_if_decided(ledger, commands)
+
+
+def _offered(ledger: Ledger, header: UpdateHeader) -> Outcome:
+    entry = ledger.entries.get(header.client)
+    if entry is None or entry.standing is Standing.RELEASED:
+        return Open(ledger), (RequestRelease(header),)
+    if entry.header is not None and entry.standing in PENDING | {Standing.FOLDED, Standing.REFUSED}:
+        return Open(ledger), (_answer_again(ledger, header),)
+    ledger = ledger.offered()
+    if refused := _judge(ledger, header):
+        ledger = ledger.put(header.client, _refused(header, refused), "refused")
+        return _settle_if_decided(ledger, (RefuseUpdate(header, refused),))
+    return Open(ledger.put(header.client, Entry(Standing.GRANTED, header))), (GrantUpload(header),)
+
+
+def _refused(header: UpdateHeader, refused: Refused) -> Entry:
+    return Entry(Standing.REFUSED, header, refused.reason, refused.code)
+
+
+def _judge(ledger: Ledger, header: UpdateHeader) -> Refused | None:
+    """What can be seen from the header alone."""
+    spec, limit = ledger.spec, min(ledger.max_update_bytes, ledger.spec.model_size + HEADER_SLACK)
+    if header.base_model != spec.model:
+        return Refused(
+            RefusalCode.WRONG_BASE_MODEL,
+            f"trained from {header.base_model[:12]}, round {spec.round} starts from {spec.model[:12]}",
+        )
+    if header.layout != spec.layout:
+        return Refused(RefusalCode.WRONG_LAYOUT, "its tensors differ from the base model's in name, dtype or shape")
+    if not 0 < header.size <= limit:
+        return Refused(RefusalCode.TOO_LARGE, f"{header.size} bytes; the limit here is {limit}")
+    if not 1 <= header.examples <= MAX_EXAMPLES:
+        return Refused(RefusalCode.BAD_WEIGHT, f"{header.examples} examples; 1 to {MAX_EXAMPLES} are allowed")
+    return None
+
+
+def _answer_again(ledger: Ledger, header: UpdateHeader) -> Command:
+    """The same update gets the same answer; another one under the same identity is refused."""
+    entry = ledger.entries.get(header.client)
+    if entry is None or entry.header is None:
+        return RequestRelease(header)
+    if entry.header.digest != header.digest:
+        reason = f"round {header.round} already has another update of this client"
+        return RefuseUpdate(header, Refused(RefusalCode.DIGEST_CONFLICT, reason))
+    match entry.standing:
+        case Standing.FOLDED:
+            return SendReceipt(entry.header)
+        case Standing.GRANTED | Standing.FOLDING:
+            return GrantUpload(entry.header)
+        case Standing.REFUSED:
+            return RefuseUpdate(header, Refused(entry.code or RefusalCode.NOT_SELECTED, entry.reason))
+        case Standing.WAITING | Standing.LOST | Standing.RELEASED:
+            return RequestRelease(header)
+        case _:
+            assert_never(entry.standing)
+
+
+def _granted(ledger: Ledger, client: ClientId, digest: Digest) -> Entry | None:
+    entry = ledger.entries.get(client)
+    if entry is None or entry.standing is not Standing.GRANTED or entry.header is None:
+        return None
+    return entry if entry.header.digest == digest else None
+
+
+def _verified(ledger: Ledger, client: ClientId, digest: Digest) -> Outcome:
+    entry = _granted(ledger, client, digest)
+    if entry is None or entry.header is None:
+        return Open(ledger), ()  # released or lost while it was being checked
+    folding = replace(entry, standing=Standing.FOLDING, away_since=None)
+    return Open(ledger.put(client, folding)), (FoldUpdate(entry.header),)
+
+
+def _rejected(ledger: Ledger, client: ClientId, digest: Digest, refused: Refused) -> Outcome:
+    entry = _granted(ledger, client, digest)
+    if entry is None or entry.header is None:
+        return Open(ledger), ()
+    ledger = ledger.put(client, _refused(entry.header, refused))
+    return _settle_if_decided(ledger, (DropUpload(client), RefuseUpdate(entry.header, refused)))
+
+
+def _folded(ledger: Ledger, client: ClientId, digest: Digest) -> tuple[Ledger, tuple[Command, ...]]:
+    entry = ledger.entries.get(client)
+    if entry is None or entry.standing is not Standing.FOLDING or entry.header is None:
+        raise InvalidTransition(f"{client} was folded without being asked for", story=[entry, digest])
+    folded = ledger.put(client, replace(entry, standing=Standing.FOLDED))
+    return folded, (SendReceipt(entry.header),)
+
+
+def _ticked(ledger: Ledger, now: float) -> Outcome:
+    commands: tuple[Command, ...] = ()
+    for client, entry in ledger.entries.items():
+        if entry.away_since is not None and now >= entry.away_since + ledger.grace:
+            if entry.standing is Standing.GRANTED:
+                commands += (DropUpload(client),)
+            reason = f"left and did not come back within {ledger.grace:g} s"
+            ledger = ledger.put(client, Entry(Standing.LOST, reason=reason))
+    if now >= ledger.closes_at:
+        return _close(ledger, commands)
+    return _settle_if_decided(ledger, commands)
+
+
+def _settle_if_decided(ledger: Ledger, commands: tuple[Command, ...]) -> Outcome:
+    if any(e.standing in UNDECIDED for e in ledger.entries.values()):
+        return Open(ledger), commands
+    return _close(ledger, commands)
+
+
+def _close(ledger: Ledger, commands: tuple[Command, ...]) -> Outcome:
+    """Stop granting: who is not here by now is lost, an unfinished upload is discarded."""
+    for client, entry in ledger.entries.items():
+        if entry.standing is Standing.WAITING:
+            commands += (CancelTask(client, "the round is closed"),)
+            ledger = ledger.put(client, Entry(Standing.LOST, reason="no update by the deadline"))
+        elif entry.standing is Standing.GRANTED:
+            commands += (DropUpload(client),)
+            late = Entry(Standing.LOST, reason="upload not complete by the deadline")
+            ledger = ledger.put(client, late, "discarded")
+    if not ledger.names(Standing.FOLDING):
+        commands += (HashSum(),)
+    return Closing(ledger), commands
+
+
+def _settlements(ledger: Ledger, counted: bool) -> tuple[Command, ...]:
+    """Tell everyone listed here how it ended; who was released counts elsewhere and is told there."""
+    reason = "" if counted else "the round was committed without this part"
+    told = tuple(
+        SettleClient(client, counted and entry.standing is Standing.FOLDED,
+                     reason if entry.standing is Standing.FOLDED else entry.reason)
+        for client, entry in ledger.entries.items() if entry.standing is not Standing.RELEASED
+    )  # fmt: skip
+    return told
+
+
+def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:
+    commands: tuple[Command, ...] = (AnnounceAbort(reason),)
+    for client, entry in ledger.entries.items():
+        if entry.standing in PENDING:
+            commands += (DropUpload(client),)
+            ledger = ledger.put(client, Entry(Standing.LOST, reason=reason), "discarded")
+        if entry.standing is Standing.WAITING and not reoffer:
+            commands += (CancelTask(client, reason),)
+        if entry.standing in PENDING | {Standing.FOLDED}:
+            commands += (AskReoffer(client) if reoffer else SettleClient(client, False, reason),)
+    return Aborted(ledger, reason), commands
+
+
+def _impossible(state: State, event: Event) -> InvalidTransition:
+    return InvalidTransition(
+        f"{type(event).__name__} can't happen when {type(state).__name__}", story=[state, event]
+    )
+
+

@@ -1,0 +1,140 @@
+"""What a combiner keeps for each open part and validation: state, timer, data lane, listeners."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Generic, TypeVar
+
+from fedn.combiner import machine as mc
+from fedn.combiner import validation as va
+from fedn.combiner.staging import PartSum
+from fedn.domain import messages as m
+from fedn.domain.ids import ClientId
+from fedn.domain.round import ValidationSpec
+
+E = TypeVar("E")
+
+
+class Listeners(Generic[E]):
+    """Streams that follow something; each has its own queue and sees what is published from now on."""
+
+    def __init__(self) -> None:
+        self._queues: list[asyncio.Queue[E | None]] = []
+
+    @contextmanager
+    def subscribe(self) -> Iterator[AsyncIterator[E]]:
+        queue: asyncio.Queue[E | None] = asyncio.Queue()
+        self._queues.append(queue)
+        try:
+            yield _drain(queue)
+        finally:
+            self._queues.remove(queue)
+
+    def publish(self, event: E) -> None:
+        for queue in self._queues:
+            queue.put_nowait(event)
+
+    def close(self) -> None:
+        for queue in self._queues:
+            queue.put_nowait(None)
+
+
+async def _drain(queue: asyncio.Queue[E | None]) -> AsyncIterator[E]:
+    while (event := await queue.get()) is not None:
+        yield event
+
+
+class _Timer:
+    """At most one pending call on the loop."""
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, at: float | None, call: Callable[[], object]) -> None:
+        if at == self._at:
+            return
+        if self._handle:
+            self._handle.cancel()
+
+        def fire() -> None:
+            self._at = self._handle = None
+            call()
+
+        self._at = at
+        self._handle = None if at is None else asyncio.get_running_loop().call_at(at, fire)
+
+
+class RoundRun:
+    """A part of a round. ``ending`` is its last event, for whoever asks later."""
+
+    state: mc.State
+
+    def __init__(self, data: PartSum) -> None:
+        self.sum = data
+        self.folding = asyncio.Lock()
+        self.listeners = Listeners[m.RoundEvent]()
+        self.ending: m.PartSealed | m.RoundAborted | None = None
+        self._timer = _Timer()
+
+    @property
+    def task(self) -> m.Task:
+        spec = self.state.ledger.spec
+        return m.Task(spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size, spec.config, spec.seed)
+
+    def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
+        self._timer.set(at, call)
+
+    def end(self, ending: m.PartSealed | m.RoundAborted) -> None:
+        self.ending = ending
+        self.listeners.publish(ending)
+
+    def close(self) -> None:
+        self._timer.set(None, lambda: None)
+        self.sum.close()
+        self.listeners.close()
+
+
+class ValidationRun:
+    """A validation; its reports so far are repeated to whoever calls again."""
+
+    def __init__(self, spec: ValidationSpec, attached: frozenset[ClientId]) -> None:
+        loop = asyncio.get_running_loop()
+        self.state = va.open_validation(spec, attached, loop.time())
+        self.task = m.Task(spec.session, spec.round, m.TaskKind.VALIDATE, spec.model, spec.model_size,
+                           spec.config, spec.seed)  # fmt: skip
+        self._reports: list[m.ModelValidated] = []
+        self._listeners = Listeners[m.ModelValidated]()
+        self._timer = _Timer()
+        self._timer.set(self.state.closes_at, lambda: self._move(va.tick(self.state, loop.time())))
+
+    async def events(self) -> AsyncIterator[m.ValidationEvent]:
+        """Every report, then ValidationSealed."""
+        with self._listeners.subscribe() as more:
+            for past in list(self._reports):
+                yield past
+            if not self.state.over:
+                async for report in more:
+                    yield report
+        yield m.ValidationSealed(len(self.state.reported), self.state.missing)
+
+    def report(self, client: ClientId, report: m.ModelValidated) -> None:
+        state, wanted = va.report(self.state, client)
+        if wanted and report.client == client and report.model == state.spec.model:
+            self._reports.append(report)
+            self._listeners.publish(report)
+            self._move(state)
+
+    def give_up(self, client: ClientId) -> None:
+        self._move(va.give_up(self.state, client))
+
+    def close(self) -> None:
+        self._timer.set(None, lambda: None)
+        self._listeners.close()
+
+    def _move(self, state: va.Validation) -> None:
+        self.state = state
+        if state.over:
+            self.close()

@@ -1,0 +1,91 @@
+"""The data lane of one part: bytes are staged, checked, and only then added to the sum.
+
+Blocking and ignorant of clients and rounds; `driver.py` calls it, off the event loop where it is
+slow. The sum is the only memory that grows with the model (one float64 per averaged element); what
+is staged lies in unlinked temporary files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from fedn.aggregation.blocks import check_finite
+from fedn.domain.errors import InvalidModel, RefusalCode, Refused
+from fedn.domain.ids import ClientId, Digest, digest_of
+from fedn.domain.model import Layout, layout_of
+from fedn.domain.update import UpdateHeader
+from fedn.ports import Aggregator, Vector
+from fedn.wire.spool import Spool
+
+SMALL_BYTES = 64 * 2**10
+"""Below this, handing work to another thread costs more than the work."""
+
+
+class Upload:
+    """One granted update on its way in."""
+
+    def __init__(self, grant: str, header: UpdateHeader, directory: Path) -> None:
+        self.grant = grant
+        self.header = header
+        self.spool = Spool(directory, header.size)
+        self.lock = asyncio.Lock()
+
+    @property
+    def small(self) -> bool:
+        return self.header.size <= SMALL_BYTES
+
+
+class PartSum:
+    """Σ examples·x of one part, and the uploads that may still join it."""
+
+    def __init__(self, layout: Layout, aggregator: Aggregator) -> None:
+        self.layout = layout
+        self.uploads: dict[ClientId, Upload] = {}
+        self._aggregator = aggregator
+        self._total: Vector | None = None
+
+    def verify(self, upload: Upload) -> Refused | None:
+        """Check digest, layout and finiteness of a complete upload. Changes nothing."""
+        if upload.spool.digest() != upload.header.digest:
+            return Refused(RefusalCode.DIGEST_MISMATCH, "the bytes that arrived are not the ones offered")
+        with upload.spool.map() as file:
+            try:
+                layout = layout_of(file)
+            except InvalidModel as error:
+                return Refused(RefusalCode.WRONG_LAYOUT, error.message)
+            if problem := self.layout.difference(layout):
+                return Refused(RefusalCode.WRONG_LAYOUT, problem)
+            if name := check_finite(file[layout.data_start :], layout):
+                return Refused(RefusalCode.NOT_FINITE, f"tensor {name!r} holds NaN or infinity")
+        return None
+
+    def fold(self, upload: Upload) -> None:
+        """Add a verified upload. Not safe to call twice at once."""
+        if self._total is None:
+            self._total = self._aggregator.zero(self.layout)
+        with upload.spool.map() as file:
+            start = len(file) - self.layout.data_bytes
+            self._aggregator.accumulate(self._total, file[start:], self.layout, upload.header.examples)
+
+    def drop(self, client: ClientId) -> Upload | None:
+        """Forget an upload and its staged bytes."""
+        upload = self.uploads.pop(client, None)
+        if upload:
+            upload.spool.close()
+        return upload
+
+    def bytes(self) -> memoryview:
+        """The sum as the bytes of a part; empty when nothing was folded."""
+        return memoryview(b"") if self._total is None else self._total.data.cast("B")
+
+    def hash(self) -> tuple[Digest, int]:
+        """(digest, size) of the part's bytes."""
+        data = self.bytes()
+        return digest_of(data), len(data)
+
+    def close(self) -> None:
+        for client in list(self.uploads):
+            self.drop(client)
+        self._total = None
+

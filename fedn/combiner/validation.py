@@ -1,0 +1,50 @@
+"""One validation at a combiner: who has reported metrics, and when it is over. Pure, like machine.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fedn.domain.ids import ClientId
+from fedn.domain.round import ValidationSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Clients still expected, and those that are through."""
+
+    spec: ValidationSpec
+    waiting: frozenset[ClientId]
+    reported: frozenset[ClientId]
+    closes_at: float
+
+    @property
+    def over(self) -> bool:
+        return not self.waiting
+
+    @property
+    def missing(self) -> tuple[ClientId, ...]:
+        """Listed clients without metrics, sorted."""
+        return tuple(sorted(set(self.spec.clients) - self.reported))
+
+
+def open_validation(spec: ValidationSpec, attached: frozenset[ClientId], now: float) -> Validation:
+    """Only clients that are here are asked; nobody waits for one that is not."""
+    waiting = frozenset(spec.clients) & attached
+    return Validation(spec, waiting, frozenset(), now + spec.deadline)
+
+
+def report(state: Validation, client: ClientId) -> tuple[Validation, bool]:
+    """A client's metrics came; the flag says whether they are new and wanted."""
+    if client not in state.waiting:
+        return state, False
+    return replace(state, waiting=state.waiting - {client}, reported=state.reported | {client}), True
+
+
+def give_up(state: Validation, client: ClientId) -> Validation:
+    """The client failed or left."""
+    return replace(state, waiting=state.waiting - {client})
+
+
+def tick(state: Validation, now: float) -> Validation:
+    """At the deadline nobody is waited for any more."""
+    return replace(state, waiting=frozenset()) if now >= state.closes_at else state

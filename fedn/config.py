@@ -1,0 +1,335 @@
+"""Settings of the three tiers: one frozen model per ``settings-*.yaml``, and how it is filled.
+
+A value comes from the file, over it from the environment ``FEDN_<TIER>_<KEY>``, over that from a
+flag. An unknown name or a wrong type is refused by name, with where it stands and what to do. The
+command line makes its flags from these fields, and `fedn config show` its listing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+
+from fedn.domain.errors import InvalidConfig, InvalidInput
+from fedn.domain.ids import check_id
+from fedn.domain.plan import Scalar
+
+LISTEN_FLAG = "--insecure-listen-beyond-loopback"
+LogLevel = Literal["debug", "info", "warning", "error"]
+S = TypeVar("S", bound="Settings")
+
+
+def _set(default: Any, doc: str, **bounds: Any) -> Any:
+    """A field with its default, one sentence for people, and pydantic's bounds."""
+    strict = False if isinstance(default, Path) else None  # paths come as text; everything else as it is
+    return Field(default, description=doc, strict=strict, **bounds)
+
+
+class Settings(BaseModel):
+    """What every tier has. Frozen; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    tier: ClassVar[str] = ""
+
+    log_level: LogLevel = _set("info", "Least level that is logged: debug, info, warning, error.")
+    log_json: bool = _set(False, "Log one JSON object per line instead of plain text.")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON form; a settings file with these values means the same."""
+        return self.model_dump(mode="json")
+
+
+class _Listener(Settings):
+    """A tier that opens a port. Until there are certificates, on loopback alone."""
+
+    host: str = _set("127.0.0.1", "Address to listen on.")
+    insecure_listen_beyond_loopback: bool = _set(
+        False, "INSECURE: listen where others can reach it, with neither encryption nor login."
+    )
+
+    @model_validator(mode="after")
+    def _loopback(self) -> Self:
+        check_listen(self.host, self.insecure_listen_beyond_loopback)
+        return self
+
+
+class ReducerSettings(_Listener):
+    """The reducer: REST API, control loop and model trail."""
+
+    tier: ClassVar[str] = "reducer"
+
+    port: int = _set(8090, "Port of the REST API and the status page; 0 for any.", ge=0, le=65535)
+    state_store: str = _set(
+        "sqlite:///fedn-data/reducer/state.db",
+        "Where sessions, trail and metrics are "
+        "kept: sqlite:///relative/path, sqlite:////absolute/path or memory:// (gone at exit).",
+        min_length=1,
+    )
+    model_store: str = _set(
+        "file:fedn-data/reducer/models",
+        "Where models are kept: file:relative/path, file:///absolute/path or memory:// (gone at exit).",
+        min_length=1,
+    )
+    data_dir: Path = _set(Path("fedn-data/reducer"), "Folder for parts on their way; made if missing.")
+    max_model_bytes: ByteSize = _set(
+        4 * 2**30, "Largest model that may be seeded, in bytes or as '4GiB'.", gt=0
+    )
+    event_streams: int = _set(32, "Live event streams at once; fewer than http_threads.", ge=1, le=1000)
+    http_threads: int = _set(48, "Threads that answer HTTP requests.", ge=2, le=1000)
+    command_queue: int = _set(256, "Commands that may wait for the control loop.", ge=1, le=100_000)
+    combiner_grace: float = _set(
+        3.0, "Seconds that an unreachable combiner is given before its round is fenced.", gt=0, le=3600
+    )
+    client_grace: float = _set(
+        5.0, "Seconds that clients of a lost combiner are given to reappear.", gt=0, le=3600
+    )
+
+    @model_validator(mode="after")
+    def _threads_left(self) -> Self:
+        if self.event_streams >= self.http_threads:
+            raise InvalidConfig(
+                "event_streams",
+                f"{self.event_streams} streams would take all {self.http_threads} http_threads",
+                "lower event_streams or raise http_threads",
+            )
+        return self
+
+
+class CombinerSettings(_Listener):
+    """A combiner: takes its clients' updates and folds them."""
+
+    tier: ClassVar[str] = "combiner"
+
+    name: str = _set("combiner", "Its name in the network; each combiner needs its own.")
+    port: int = _set(12080, "Port for clients and the reducer; 0 for any.", ge=0, le=65535)
+    advertise: str = _set("", "host:port that others are told to use; empty means host and port.")
+    reducer: str = _set("http://127.0.0.1:8090", "Address of the reducer.")
+    data_dir: Path = _set(Path("fedn-data/combiner"), "Folder for models and uploads; made if missing.")
+    uploads_in_flight: int = _set(4, "Uploads taken at once; the others wait.", ge=1, le=256)
+    max_update_bytes: ByteSize = _set(4 * 2**30, "Largest update that is taken, in bytes or as '4GiB'.", gt=0)
+    client_grace: float = _set(
+        3.0, "Seconds that a silent client is given in an open round before it is lost.", gt=0, le=3600
+    )
+    beat: float = _set(2.0, "Seconds between the beats of a client in an open round.", gt=0, le=3600)
+    max_clients: int = _set(10_000, "Clients attached at once.", ge=1, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        _checked_id("name", self.name)
+        check_url("reducer", self.reducer)
+        return self
+
+    @property
+    def advertised(self) -> str:
+        """The host:port that clients and the reducer are told."""
+        return self.advertise or f"{self.host}:{self.port}"
+
+
+class ClientSettings(Settings):
+    """A client: trains on data that stays with it. Opens no port."""
+
+    tier: ClassVar[str] = "client"
+
+    name: str = _set("", "Name shown to people; empty for any free identity in state_dir.")
+    reducer: str = _set("http://127.0.0.1:8090", "Address of the reducer.")
+    state_dir: Path = _set(
+        Path("fedn-data/clients"), "Folder for identities and journals; clients may share it."
+    )
+    app: str = _set("", "Your code as module:factory or file.py:factory, called to make the object that trains.")
+    app_options: Mapping[str, Scalar] = _set({}, "Keyword arguments for the factory, as name=value.")
+    combiner: str = _set("", "Name of the combiner it would rather have; empty for the least loaded.")
+    keep_updates: bool = _set(False, "Keep settled updates beside the journal, for audits.")
+    journal_bytes: ByteSize = _set(
+        8 * 2**30, "Most bytes of unsettled updates that are kept, or as '8GiB'.", gt=0
+    )
+    cache_models: int = _set(2, "Downloaded models that are kept.", ge=1, le=1000)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        check_url("reducer", self.reducer)
+        for field in ("name", "combiner"):
+            if getattr(self, field):
+                _checked_id(field, getattr(self, field))
+        if self.app and not re.fullmatch(r".+:[\w.]+", self.app):
+            raise InvalidConfig("app", f"{self.app!r} names no factory", "give module:factory or file.py:factory")
+        return self
+
+
+TIERS: Mapping[str, type[Settings]] = {
+    kind.tier: kind for kind in (ReducerSettings, CombinerSettings, ClientSettings)
+}
+
+# --- checks ----------------------------------------------------------------------------------------
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` can only be reached from this machine; no name but localhost is believed."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_listen(host: str, insecure: bool) -> None:
+    """Refuse to listen beyond loopback unless ``insecure`` says so; raises InvalidConfig."""
+    if not insecure and not is_loopback(host):
+        raise InvalidConfig(
+            "host",
+            f"{host!r} can be reached from other machines, and there are no certificates or logins yet",
+            f"use 127.0.0.1, or give {LISTEN_FLAG} if this network is closed",
+        )
+
+
+def check_url(field: str, value: str) -> None:
+    """Require http://host[:port]; raises InvalidConfig naming ``field``."""
+    if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
+        raise InvalidConfig(field, f"{value!r} is not an address", "give http://host:port")
+
+
+def _checked_id(field: str, value: str) -> None:
+    try:
+        check_id(field, value)
+    except InvalidInput as error:
+        raise InvalidConfig(field, str(error.details["problem"]), str(error.details["remedy"])) from None
+
+
+# --- filling ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as somebody gave it, and where: a file, a variable or a flag."""
+
+    value: Any
+    where: str
+
+
+def load(
+    kind: type[S],
+    file: Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> S:
+    """Settings from ``file``, over it the environment, over that ``overrides`` (flags by field name).
+
+    ``environ`` stands in for ``os.environ`` in tests.
+
+    Raises:
+        InvalidConfig: naming the key, where it stands, what is wrong and what to do.
+    """
+    given = gather(kind, file, overrides or {}, os.environ if environ is None else environ)
+    try:
+        return kind.model_validate({name: item.value for name, item in given.items()})
+    except ValidationError as error:
+        raise _explain(kind, error, given) from None
+
+
+def gather(
+    kind: type[Settings], file: Path | None, overrides: Mapping[str, Any], environ: Mapping[str, str]
+) -> dict[str, Given]:
+    """Every value that was given, by field; names are checked, values are not yet."""
+    given: dict[str, Given] = {}
+    if file is not None:
+        for key, value in read_yaml(file).items():
+            _known(kind, key, f"in {file}", key)
+            given[key] = Given(value, f"in {file}")
+    prefix = f"FEDN_{kind.tier.upper()}_"
+    for variable in sorted(name for name in environ if name.upper().startswith(prefix)):
+        key = variable[len(prefix) :].lower()
+        _known(kind, key, "in the environment", variable)
+        given[key] = Given(_from_text(kind, key, environ[variable]), f"in the environment ({variable})")
+    for key, value in overrides.items():
+        flag = "--" + key.replace("_", "-")
+        _known(kind, key, "on the command line", flag)
+        given[key] = Given(value, f"on the command line ({flag})")
+    return given
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file (empty if the file is); raises InvalidConfig."""
+    try:
+        content = yaml.load(file.read_text(encoding="utf-8"), _UniqueKeys)  # noqa: S506 — a SafeLoader
+    except OSError as error:
+        raise InvalidConfig(str(file), f"can't be read ({error.strerror})", "check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise InvalidConfig(str(file), f"is not YAML ({problem})", "write lines of 'key: value'") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise InvalidConfig(str(file), "does not hold settings", "write lines of 'key: value'")
+    return content
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Refuses a key that is given twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key, value in node.value:
+            if keys.count(key.value) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", value.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A suggestion in words, such as "did you mean 'port'?", or ''."""
+    close = difflib.get_close_matches(name.lower(), list(known), n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def _known(kind: type[Settings], key: str, where: str, shown: str) -> None:
+    if key in kind.model_fields:
+        return
+    remedy = nearest(key, kind.model_fields) or f"known are {', '.join(kind.model_fields)};"
+    raise InvalidConfig(
+        shown,
+        f"is not a setting of the {kind.tier} ({where})",
+        f"{remedy} `fedn config show {kind.tier}` lists all",
+    )
+
+
+def _from_text(kind: type[Settings], key: str, text: str) -> Any:
+    """An environment variable's text as the type of its field, as far as it can be read."""
+    annotation = kind.model_fields[key].annotation
+    if annotation is bool:
+        return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}.get(
+            text.lower(), text
+        )
+    if annotation in (int, float) or typing.get_origin(annotation) is not None:
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError:
+            return text
+    return text
+
+
+_WORDS: Mapping[Any, str] = {
+    int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path",
+    ByteSize: "a number of bytes such as 1000000 or 4GiB", LogLevel: "debug, info, warning or error",
+}  # fmt: skip
+
+
+def _explain(kind: type[Settings], error: ValidationError, given: Mapping[str, Given]) -> InvalidConfig:
+    """The first thing that pydantic found, in our words."""
+    found = error.errors(include_url=False)[0]
+    key = str(found["loc"][0])
+    field = kind.model_fields[key]
+    words = _WORDS.get(field.annotation, "names with plain values")
+    problem = f"{found['input']!r} is not {words}"
+    if found["type"].startswith(("greater_than", "less_than")):
+        words = str(found["msg"]).removeprefix("Input should be ")
+        problem = f"{found['input']!r} is out of bounds"
+    return InvalidConfig(key, f"{problem} ({given[key].where})", f"give {words}. {field.description}")

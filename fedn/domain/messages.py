@@ -1,0 +1,376 @@
+"""What the tiers say to each other. Each class here has a message of the same name and fields in
+``proto/fedn.proto``; ``wire/codec.py`` maps them by name and a test holds the two together.
+
+Order on the way of one update: ``UpdateOffered`` → ``Granted`` → bytes → ``Receipt`` → (commit) →
+``Settled``. An update may be offered again at any time before it is settled, anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId
+from fedn.domain.part import PartHeader
+from fedn.domain.update import UpdateHeader
+
+
+class TaskKind(StrEnum):
+    TRAIN = "train"
+    VALIDATE = "validate"
+    PREDICT = "predict"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """A client as the roster shows it."""
+
+    client: ClientId
+    name: str
+
+
+# --- client → combiner, on the Attach stream -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of every Attach stream."""
+
+    protocol: int
+    client: ClientId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Sent only while a round is open, so that a silent client is noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateOffered:
+    header: UpdateHeader
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """The client can't do a task; its user's code raised, or the model did not arrive."""
+
+    session: SessionId
+    round: int
+    kind: TaskKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelValidated:
+    """Metrics of one model on one client's own held-out ``examples``."""
+
+    session: SessionId
+    round: int
+    client: ClientId
+    model: Digest
+    examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+ClientMessage = Hello | Beat | UpdateOffered | TaskFailed | ModelValidated
+
+# --- combiner → client, on the Attach stream -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """First answer on every Attach stream. ``beat`` is the period of `Beat` in seconds."""
+
+    protocol: int
+    combiner: CombinerName
+    incarnation: Incarnation
+    beat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Do ``kind`` with ``model``. The same (session, round, kind) may come again; it means the same."""
+
+    session: SessionId
+    round: int
+    kind: TaskKind
+    model: Digest
+    model_size: int
+    config: str
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCancelled:
+    """Nobody waits for this task any more."""
+
+    session: SessionId
+    round: int
+    kind: TaskKind
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Send the update's bytes from ``offset`` on with Submit under ``grant``."""
+
+    session: SessionId
+    round: int
+    digest: Digest
+    grant: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRefused:
+    """The update is not taken, for good; ``code`` is a RefusalCode."""
+
+    session: SessionId
+    round: int
+    digest: Digest
+    code: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The update is folded here. Not yet settled: the client keeps its copy."""
+
+    session: SessionId
+    round: int
+    client: ClientId
+    digest: Digest
+    combiner: CombinerName
+    incarnation: Incarnation
+    part: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The round is durable; ``counted`` says whether this update is in its record. The copy may go."""
+
+    session: SessionId
+    round: int
+    counted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reoffer:
+    """The sum that held this update is gone; offer it again (never train again)."""
+
+    session: SessionId
+    round: int
+
+
+CombinerMessage = Welcome | Task | TaskCancelled | Granted | UpdateRefused | Receipt | Settled | Reoffer
+
+# --- combiner → reducer, on the Watch stream -------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RoundHeld:
+    """A round this combiner still holds: a restarted reducer lays out the rest around it."""
+
+    session: SessionId
+    round: int
+    part: int
+    clients: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """First event of every Watch stream: who this is and all that it holds."""
+
+    protocol: int
+    combiner: CombinerName
+    incarnation: Incarnation
+    clients: tuple[ClientInfo, ...] = ()
+    rounds: tuple[RoundHeld, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClientAttached:
+    info: ClientInfo
+
+
+@dataclass(frozen=True, slots=True)
+class ClientDetached:
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRequested:
+    """A client offers an update that is not listed here; the reducer releases, admits or settles it."""
+
+    header: UpdateHeader
+
+
+CombinerEvent = Snapshot | ClientAttached | ClientDetached | ReleaseRequested
+
+# --- combiner → reducer, on the RunRound and RunValidation streams ---------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RoundOpened:
+    """The part is open (or was already); ``clients`` is the list as the combiner holds it."""
+
+    incarnation: Incarnation
+    part: int
+    clients: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateReceived:
+    """Progress: one client's update is folded; its training metrics."""
+
+    client: ClientId
+    examples: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PartSealed:
+    """The part is complete. ``inline`` holds its bytes when they are few, else Fetch them by digest."""
+
+    header: PartHeader
+    inline: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class RoundAborted:
+    reason: str
+
+
+RoundEvent = RoundOpened | UpdateReceived | PartSealed | RoundAborted
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationSealed:
+    """Every listed client has reported, failed or left, or the time is up."""
+
+    reported: int
+    missing: tuple[ClientId, ...] = ()
+
+
+ValidationEvent = ModelValidated | ValidationSealed
+
+# --- reducer → combiner, unary ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WatchRequest:
+    protocol: int
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class AbortRound:
+    """Drop a round's sums. With ``reoffer`` its clients are told to offer again, else that it is settled."""
+
+    term: int
+    session: SessionId
+    round: int
+    part: int
+    reason: str
+    reoffer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AckRound:
+    """The round is committed: parts numbered in ``counted`` are in the record, others are not.
+
+    The combiner forgets the round and settles its clients.
+    """
+
+    term: int
+    session: SessionId
+    round: int
+    counted: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseUpdate:
+    """Does this client's update count here? If not, put up a tombstone so that it never will."""
+
+    term: int
+    session: SessionId
+    round: int
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseAnswer:
+    folded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitClient:
+    """Add a client to an open part."""
+
+    term: int
+    session: SessionId
+    round: int
+    part: int
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitAnswer:
+    """False: that part is not open any more; open the next one."""
+
+    admitted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SettleUpdate:
+    """Tell a client, attached here now, how its update of a finished round ended."""
+
+    term: int
+    client: ClientId
+    session: SessionId
+    round: int
+    counted: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequest:
+    """Take no new clients; those attached are to move."""
+
+    term: int
+    reason: str
+
+
+# --- bulk ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRequest:
+    """Bytes of the blob ``digest`` from ``offset`` on."""
+
+    digest: Digest
+    offset: int
+
+
+# --- reducer's answers over HTTPS ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A combiner announcing itself, and announcing itself again."""
+
+    protocol: int
+    combiner: CombinerName
+    address: str
+    incarnation: Incarnation
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Where a client is to attach."""
+
+    combiner: CombinerName
+    address: str

@@ -1,0 +1,43 @@
+"""A part: what one combiner hands up — sums and names, never a ready-made mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fedn.domain.errors import Damaged
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId
+from fedn.domain.update import Absence, Contributor
+
+
+@dataclass(frozen=True, slots=True)
+class PartHeader:
+    """Identity (session, round, combiner, incarnation, part) and content of a part.
+
+    The bytes behind ``digest`` are Σ examples·x over the contributors: little-endian float64, one
+    per averaged element of the layout, in layout order (``size`` = 8 · elements; 0 when empty).
+    """
+
+    session: SessionId
+    round: int
+    combiner: CombinerName
+    incarnation: Incarnation
+    part: int
+    digest: Digest
+    size: int
+    contributors: tuple[Contributor, ...] = ()
+    refused: tuple[Absence, ...] = ()
+    lost: tuple[Absence, ...] = ()
+
+    @property
+    def weight(self) -> int:
+        """Σ examples over the contributors."""
+        return sum(contributor.examples for contributor in self.contributors)
+
+
+def overlap(accepted: Iterable[ClientId], part: PartHeader) -> frozenset[ClientId]:
+    """Clients of ``part`` that are counted already. Empty by construction; checked all the same."""
+    names = [contributor.client for contributor in part.contributors]
+    if len(set(names)) != len(names):
+        raise Damaged(f"part {part.part} of {part.combiner} names a client twice")
+    return frozenset(accepted) & frozenset(names)

@@ -1,0 +1,1 @@
+"""Tensors to a framework's model and back, one module per framework."""

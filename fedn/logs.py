@@ -1,0 +1,97 @@
+"""Log lines: one form for all tiers, on stderr, so that stdout stays free for answers.
+
+``time level component message key=value…``; session, round, combiner and client come first among
+the keys. They are given where something is logged: ``log.info("sealed", extra={"round": 3})``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+CONTEXT = ("session", "round", "combiner", "client")
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+def configure(
+    component: str, level: str = "info", as_json: bool = False, stream: TextIO | None = None
+) -> None:
+    """Send the log of this process to stderr (or ``stream``); replaces what was set up before."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonLines(component) if as_json else PlainLines(component))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    for chatty in ("httpx", "httpcore", "asyncio", "werkzeug"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
+
+
+def warn_insecure(component: str, host: str) -> None:
+    """Say loudly, at the head of the log, that this process can be reached by anybody."""
+    logging.getLogger(f"fedn.{component}").warning(
+        "INSECURE: listening on %s without encryption or login. Anybody who reaches this port can train, "
+        "stop and read models. Use it on a closed network only.",
+        host or "every address",
+    )
+
+
+def context_of(record: logging.LogRecord) -> dict[str, Any]:
+    """The fields given with ``extra``, session, round, combiner and client first."""
+    extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
+    first = {key: extra.pop(key) for key in CONTEXT if key in extra}
+    return first | dict(sorted(extra.items()))
+
+
+class PlainLines(logging.Formatter):
+    """For people. Values from outside can't break out of their line."""
+
+    def __init__(self, component: str) -> None:
+        super().__init__()
+        self._component = component
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = "".join(f" {key}={_plain(value)}" for key, value in context_of(record).items())
+        message = _one_line(record.getMessage())
+        line = f"{_time(record)} {record.levelname:<7} {self._component} {message}{fields}"
+        return line + _trouble(record)
+
+
+class JsonLines(logging.Formatter):
+    """For machines: one object per line."""
+
+    def __init__(self, component: str) -> None:
+        super().__init__()
+        self._component = component
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"time": _time(record), "level": record.levelname.lower(), "component": self._component}
+        line |= {"message": record.getMessage(), "logger": record.name} | context_of(record)
+        if record.exc_info:
+            line["exception"] = _trouble(record).strip()
+        return json.dumps(line, default=str)
+
+
+def _time(record: logging.LogRecord) -> str:
+    moment = datetime.fromtimestamp(record.created, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
+
+
+def _trouble(record: logging.LogRecord) -> str:
+    if not record.exc_info or record.exc_info[0] is None:
+        return ""
+    return "\n" + "".join(traceback.format_exception(*record.exc_info)).rstrip()

@@ -1,0 +1,315 @@
+"""Every seam of the system: what a plug-in implements, and what one tier needs of the next.
+
+Numerics are plain functions on numpy arrays; the network is async. Everything raises from
+``fedn.domain.errors`` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fedn.domain import messages as m
+from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
+from fedn.domain.model import Layout
+from fedn.domain.part import PartHeader
+from fedn.domain.plan import Plan
+from fedn.domain.round import Head, RoundSpec, StoredRecord, ValidationSpec
+from fedn.domain.update import UpdateHeader
+
+Buffer: TypeAlias = bytes | bytearray | memoryview
+Vector: TypeAlias = npt.NDArray[np.float64]
+Tensors: TypeAlias = Mapping[str, npt.NDArray[Any]]
+
+# --- numerics --------------------------------------------------------------------------------------
+
+
+class Aggregator(Protocol):
+    """Four verbs, after TensorFlow Federated's aggregation core: accumulate, merge, can report, report.
+
+    The intermediate is one flat float64 vector per part, Σ w·x in layout order. It never surfaces.
+    """
+
+    def zero(self, layout: Layout) -> Vector:
+        """An empty sum, shape (layout.float_elements,)."""
+
+    def accumulate(self, total: Vector, data: memoryview, layout: Layout, weight: int) -> None:
+        """Add weight · x in place; ``data`` is the update's data buffer (without the header)."""
+
+    def merge(self, total: Vector, part: Vector) -> None:
+        """Add another sum to the running total in place."""
+
+    def report(self, total: Vector, weight: int) -> Vector:
+        """The mean, in place. Raises InvalidInput when weight is 0."""
+
+
+class ServerOptimizer(Protocol):
+    """From the mean of the clients' models to the next global model, elementwise on float64 blocks."""
+
+    def step(self, base: Vector, mean: Vector) -> Vector:
+        """The new values; ``base`` and ``mean`` are the same block of the flat vector."""
+
+
+class Helper(Protocol):
+    """Tensors to a framework's model and back. Names and dtypes survive the round trip."""
+
+    def load(self, tensors: Tensors, app: Any) -> Any:
+        """What the app's train() and validate() receive."""
+
+    def dump(self, model: Any) -> dict[str, npt.NDArray[Any]]:
+        """The tensors of what train() returned."""
+
+
+class ClientSelector(Protocol):
+    """Which of the clients that could take part do."""
+
+    def select(self, clients: Sequence[ClientId], limit: int, seed: int) -> Sequence[ClientId]:
+        """At most ``limit`` of ``clients`` (all if 0), deterministic by ``seed``."""
+
+
+# --- stores ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model as people list it. ``origin`` is 'seed' or 'session/round'."""
+
+    digest: Digest
+    size: int
+    name: str
+    origin: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SessionInfo:
+    """A session as it is stored. ``state`` is the machine's word; ``reason`` says why, in a sentence."""
+
+    session: SessionId
+    name: str
+    plan: Plan
+    state: str
+    reason: str
+    created_at: float
+    head: Head
+
+
+@dataclass(frozen=True, slots=True)
+class CombinerInfo:
+    """A combiner as it last registered."""
+
+    combiner: CombinerName
+    address: str
+    incarnation: str
+    registered_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One client's metrics of one round. ``kind`` is 'train' or 'validate'."""
+
+    session: SessionId
+    round: int
+    kind: str
+    client: ClientId
+    examples: int
+    metrics: Mapping[str, float]
+
+
+class StateStore(Protocol):
+    """Sessions, trail, metrics, network. Every write is durable when the call returns.
+
+    Safe to use from many threads. Raises NotFound, TrailConflict, StaleTerm, StoreUnavailable.
+    """
+
+    def take_term(self) -> int:
+        """Become the reducer in charge: the next term, higher than any before."""
+
+    def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
+        """Create a session with its round-0 record. Raises Conflict if the id exists."""
+
+    def set_session_state(self, session: SessionId, state: str, reason: str, term: int) -> None:
+        """Raises StaleTerm if a newer term was taken."""
+
+    def session(self, session: SessionId) -> SessionInfo: ...
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        """Newest first."""
+
+    def commit_round(self, stored: StoredRecord, term: int) -> Head:
+        """Append a record and move the head, in one step.
+
+        Raises TrailConflict unless the record's parent is the head and its round the next one, and
+        StaleTerm if a newer term was taken. Committing the very same bytes again returns the head.
+        """
+
+    def record(self, session: SessionId, round: int) -> StoredRecord: ...
+
+    def records(self, session: SessionId, after: int = -1, limit: int = 1000) -> Sequence[StoredRecord]:
+        """Records of rounds > after, oldest first."""
+
+    def raw_records(
+        self, session: SessionId, after: int = -1, limit: int = 1000
+    ) -> Sequence[tuple[int, str, bytes]]:
+        """(round, stored digest, stored bytes) of rounds > after, oldest first, neither read nor checked."""
+
+    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
+        """Idempotent by (session, round, kind, client): the last one stays."""
+
+    def metrics(self, session: SessionId, after: int = -1, limit: int = 10_000) -> Sequence[MetricRow]:
+        """Rows of rounds > after, by round, kind, client."""
+
+    def add_model(self, info: ModelInfo) -> None:
+        """Idempotent by digest: the first one stays."""
+
+    def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
+        """Newest first."""
+
+    def put_combiner(self, info: CombinerInfo) -> None: ...
+
+    def combiners(self) -> Sequence[CombinerInfo]: ...
+
+    def close(self) -> None: ...
+
+
+class ModelStore(Protocol):
+    """Blobs by sha256, written once, checked on write. Safe to use from many threads."""
+
+    def put(self, chunks: Iterable[Buffer], expected: Digest | None = None) -> tuple[Digest, int]:
+        """Store a blob durably; returns (digest, size). Raises Damaged if it is not ``expected``."""
+
+    def size(self, digest: Digest) -> int:
+        """Raises NotFound."""
+
+    def read(self, digest: Digest, offset: int = 0) -> Iterator[Buffer]:
+        """The bytes from ``offset`` on, in chunks of at most 1 MiB. Raises NotFound."""
+
+    def map(self, digest: Digest) -> AbstractContextManager[memoryview]:
+        """The whole blob as read-only memory, file-backed where possible. Raises NotFound."""
+
+    def delete(self, digest: Digest) -> None:
+        """Forget a blob; nothing happens if it is not there."""
+
+    def digests(self) -> Iterator[Digest]:
+        """Every blob there is."""
+
+    def close(self) -> None: ...
+
+
+# --- links -----------------------------------------------------------------------------------------
+
+
+class Journal(Protocol):
+    """A client's updates that are not settled yet, safe against its own death."""
+
+    def add(self, header: UpdateHeader, file: bytes) -> None:
+        """Keep an update, durably. Evicts the oldest when full."""
+
+    def get(self, session: SessionId, round: int) -> UpdateHeader | None: ...
+
+    def read(self, header: UpdateHeader, offset: int) -> Iterator[Buffer]: ...
+
+    def settle(self, session: SessionId, round: int) -> None:
+        """Forget an update (or move it aside, where updates are kept)."""
+
+    def held(self) -> Sequence[UpdateHeader]:
+        """Oldest first."""
+
+
+class CombinerLink(Protocol):
+    """What the reducer asks of a combiner. Streams raise LinkBroken when the combiner is out of reach."""
+
+    def watch(self, request: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]: ...
+
+    def run_round(self, spec: RoundSpec) -> AsyncIterator[m.RoundEvent]: ...
+
+    def run_validation(self, spec: ValidationSpec) -> AsyncIterator[m.ValidationEvent]: ...
+
+    def fetch_part(self, request: m.FetchRequest) -> AsyncIterator[Buffer]: ...
+
+    async def ack(self, command: m.AckRound) -> None: ...
+
+    async def abort(self, command: m.AbortRound) -> None: ...
+
+    async def release(self, command: m.ReleaseUpdate) -> m.ReleaseAnswer: ...
+
+    async def admit(self, command: m.AdmitClient) -> m.AdmitAnswer: ...
+
+    async def settle(self, command: m.SettleUpdate) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class ClientLink(Protocol):
+    """What a client asks of its combiner."""
+
+    def attach(self, messages: AsyncIterator[m.ClientMessage]) -> AsyncIterator[m.CombinerMessage]: ...
+
+    def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]: ...
+
+    async def submit(self, grant: str, offset: int, chunks: AsyncIterator[Buffer]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class ReducerLink(Protocol):
+    """What combiners and clients ask of the reducer."""
+
+    async def register(self, registration: m.Registration) -> None:
+        """Announce a combiner. Raises Incompatible, LinkBroken."""
+
+    async def assign(self, client: ClientId, prefer: str, avoid: str) -> m.Assignment:
+        """Which combiner to attach to. Raises Unavailable while there is none."""
+
+    def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]: ...
+
+    async def close(self) -> None: ...
+
+
+Dial: TypeAlias = Callable[[str], CombinerLink]
+"""Open a link to a combiner by its address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Something that happened, for people: an event name, a sentence, and its fields."""
+
+    event: str
+    fields: Mapping[str, Any]
+
+
+class Observer(Protocol):
+    """Told of everything worth seeing. Must not block or raise; the default does nothing."""
+
+    def observe(self, observed: Observed) -> None: ...
+
+
+class Trainer(Protocol):
+    """Runs the user's code on a client. Blocking; called in a worker thread."""
+
+    def train(self, model: memoryview, task: m.Task) -> Trained: ...
+
+    def validate(self, model: memoryview, task: m.Task) -> tuple[int, Mapping[str, float]]:
+        """(examples, metrics)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """An update as a safetensors file laid out like the base model, with its weight and metrics."""
+
+    file: bytes
+    layout: Digest
+    examples: int
+    metrics: Mapping[str, float]
+
+
+__all__ = [
+    "Aggregator", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink", "Dial", "Helper",
+    "Journal", "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PartHeader", "ReducerLink",
+    "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained", "Trainer", "Vector",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""The top tier: plans rounds, merges the combiners' parts, commits to the model trail."""

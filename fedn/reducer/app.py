@@ -1,0 +1,88 @@
+"""Builds a reducer from its settings, runs it, closes it. The only place that knows every piece."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from dataclasses import dataclass
+
+from cheroot.wsgi import Server
+from flask import Flask
+
+from fedn import logs
+from fedn.config import ReducerSettings
+from fedn.domain.errors import InvalidConfig
+from fedn.reducer.events import EventHub
+from fedn.reducer.federation import Limits, Reducer
+from fedn.reducer.links import GrpcCombinerControl
+from fedn.reducer.rest import create_app
+from fedn.reducer.service import ReducerService
+from fedn.running import first_of, run_until_signalled
+from fedn.stores import open_models, open_state
+
+log = logging.getLogger("fedn.reducer")
+
+
+def run(settings: ReducerSettings) -> None:
+    """Run a reducer until SIGINT or SIGTERM. Raises InvalidConfig, StoreUnavailable."""
+    if settings.insecure_listen_beyond_loopback:
+        logs.warn_insecure("reducer", settings.host)
+    run_until_signalled(lambda stop: serve(settings, stop))
+
+
+async def serve(settings: ReducerSettings, stop: asyncio.Event) -> None:
+    """Open the stores, start the control loop and the web server, and close all when ``stop`` is set."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    state, models = open_state(settings.state_store), open_models(settings.model_store)
+    hub = EventHub(streams=settings.event_streams)
+    limits = Limits(settings.combiner_grace, settings.client_grace)
+    reducer = Reducer(state, models, GrpcCombinerControl, hub, settings.data_dir, limits)
+    service = ReducerService(reducer, asyncio.get_running_loop(), hub,
+                             settings.max_model_bytes, settings.command_queue)  # fmt: skip
+    try:
+        web = start_web(create_app(service, settings), settings)
+        try:
+            await reducer.start()
+            log.info("reducer is up at http://%s:%s", settings.host, web.port)
+            await first_of(stop, _deposed(reducer))
+        finally:
+            hub.close()
+            await asyncio.to_thread(web.stop)
+            await reducer.close()
+    finally:
+        models.close()
+        state.close()
+
+
+async def _deposed(reducer: Reducer) -> None:
+    await reducer.deposed.wait()
+    raise InvalidConfig("state_store", "another reducer has taken over this network", "stop one of the two")
+
+
+@dataclass
+class Web:
+    """The web server in its own threads."""
+
+    server: Server
+    thread: threading.Thread
+    port: int
+
+    def stop(self) -> None:
+        self.server.stop()
+        self.thread.join()
+
+
+def start_web(app: Flask, settings: ReducerSettings) -> Web:
+    """Bind and serve. Raises InvalidConfig when the port is taken."""
+    server = Server((settings.host, settings.port), app, numthreads=settings.http_threads,
+                    server_name="fedn", request_queue_size=128, timeout=30, shutdown_timeout=2)  # fmt: skip
+    server.max_request_body_size = 0
+    try:
+        server.prepare()
+    except OSError as error:
+        raise InvalidConfig("port", f"{settings.host}:{settings.port} can't be used ({error.strerror or error})",
+                            "stop what listens there, or give another --port") from None  # fmt: skip
+    thread = threading.Thread(target=server.serve, name="web", daemon=True)
+    thread.start()
+    return Web(server, thread, server.bind_addr[1])

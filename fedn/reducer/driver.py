@@ -1,0 +1,431 @@
+"""One session at work: maps its machine's commands to calls on combiners, stores and observers.
+
+`federation.py` owns the session drivers and feeds them network events. Everything here runs on one
+event loop; numerics and stores run in worker threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, assert_never
+
+from fedn.aggregation.mean import PartMerger
+from fedn.domain import messages as m
+from fedn.domain.canonical import canonical_json
+from fedn.domain.errors import Damaged, FednError, NotFound, StoreUnavailable
+from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, derived_seed
+from fedn.domain.model import Layout
+from fedn.domain.part import PartHeader
+from fedn.domain.round import Head, RoundSpec, ValidationSpec
+from fedn.domain.update import UpdateHeader, finite_metrics
+from fedn.ports import (
+    ClientSelector,
+    CombinerLink,
+    MetricRow,
+    ModelStore,
+    Observed,
+    Observer,
+    SessionInfo,
+    StateStore,
+    Vector,
+)
+from fedn.reducer import machine as mc
+from fedn.reducer import round as rd
+from fedn.reducer.merging import SMALL_BYTES, Committer, Part, read_layout
+from fedn.reducer.network import Network
+from fedn.reducer.peers import Peer
+
+log = logging.getLogger("fedn.reducer")
+
+Find = Callable[[CombinerName], Peer | None]
+
+
+class SessionDriver:
+    """Runs one session from its head to its end."""
+
+    def __init__(
+        self,
+        info: SessionInfo,
+        term: int,
+        state: StateStore,
+        models: ModelStore,
+        selector: ClientSelector,
+        find: Find,
+        observer: Observer,
+        spool: Path,
+        orphan_grace: float,
+    ) -> None:
+        self.session: SessionId = info.session
+        self._plan = info.plan
+        self._head = info.head
+        self._term = term
+        self._store = state
+        self._models = models
+        self._selector = selector
+        self._find = find
+        self._observer = observer
+        self._spool = spool
+        self._grace = orphan_grace
+        self._config = canonical_json(dict(info.plan.config)).decode()
+        self._committer = Committer(state, models, term, info.session, info.plan)
+        self._layout: Layout | None = None
+        self._machine: mc.State | None = None
+        self._merger: PartMerger | None = None
+        self._fetched: dict[rd.PartKey, Vector] = {}
+        self._metrics: list[MetricRow] = []
+        self._received: dict[ClientId, int] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self.ended = asyncio.Event()
+
+    # --- told by federation.py -----------------------------------------------------------------------
+
+    async def start(self, network: Callable[[], Network]) -> None:
+        """Begin, or go on after a restart, with the network as it is once the model is read."""
+        self._layout = await asyncio.to_thread(read_layout, self._models, self._head)
+        self._apply(mc.start(self.session, self._plan, self._head, network(), self._grace))
+
+    def network_changed(self, network: Network) -> None:
+        self._decide(mc.NetworkChanged(network))
+
+    def combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
+        self._decide(mc.CombinerLost(combiner, incarnation, self._now()))
+
+    def release_requested(self, combiner: CombinerName, header: UpdateHeader) -> None:
+        self._decide(mc.ReleaseRequested(combiner, header))
+
+    def stop(self, reason: str) -> None:
+        self._decide(mc.StopAsked(reason))
+
+    @property
+    def progress(self) -> Mapping[str, Any]:
+        """What the session does just now, for people: state, reason, round, expected and received updates."""
+        phase = self._machine.phase if self._machine else mc.Waiting("starting")
+        shown: dict[str, Any] = {"state": type(phase).__name__.lower(), "reason": getattr(phase, "reason", "")}
+        if isinstance(phase, mc.Running | mc.Committing):
+            listed = frozenset(c for leg in phase.round.legs.values() for c in leg.clients)
+            shown |= {"round": phase.round.number, "expected": len(listed), "received": len(self._received)}
+            shown["refused"], shown["lost"] = dict(phase.round.refused), dict(phase.round.lost)
+        return shown
+
+    async def settle_down(self) -> None:
+        """After the end: let the last acknowledgements go out."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def close(self) -> None:
+        """Stop without ending the session: a restarted reducer goes on with it."""
+        if self._timer:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    # --- machine -------------------------------------------------------------------------------------
+
+    def _decide(self, event: mc.Event) -> None:
+        if self._machine is not None:
+            self._apply(mc.step(self._machine, event))
+
+    def _apply(self, outcome: mc.Outcome) -> None:
+        self._machine, commands = outcome
+        if self._timer:
+            self._timer.cancel()
+        wake = mc.next_wake(self._machine)
+        if wake is not None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(wake, lambda: self._decide(mc.Tick(self._now())))
+        for command in commands:
+            self._do(command)
+
+    def _do(self, command: mc.Command) -> None:
+        match command:
+            case rd.OpenPart(key, clients):
+                self._spawn(self._run_part(self._round, key, clients))
+            case rd.FetchPart(key, header):
+                self._spawn(self._fetch(self._round, key, header))
+            case rd.MergePart(key):
+                self._merge(key)
+            case rd.AbortPart(key, reason, reoffer):
+                abort = m.AbortRound(self._term, self.session, self._round, key.part, reason, reoffer)
+                self._ask(key.combiner, lambda link: link.abort(abort))
+            case rd.AskRelease(combiner, client):
+                self._spawn(self._release(self._round, combiner, client))
+            case rd.Admit(key, client):
+                self._spawn(self._admit(self._round, key, client))
+            case rd.Settle(combiner, client, round_, counted, reason):
+                settle = m.SettleUpdate(self._term, client, self.session, round_, counted, reason)
+                self._ask(combiner, lambda link: link.settle(settle))
+            case mc.SelectClients(round_, clients):
+                seed = derived_seed(self._plan.seed, round_, "selection")
+                chosen = self._selector.select(clients, self._plan.max_clients, seed)
+                asyncio.get_running_loop().call_soon(self._decide, mc.ClientsSelected(tuple(chosen)))
+            case mc.CommitRound():
+                self._spawn(self._commit(command))
+            case mc.AckRound(combiner, round_, counted):
+                ack = m.AckRound(self._term, self.session, round_, counted)
+                self._ask(combiner, lambda link: link.ack(ack))
+            case mc.SettleFromRecord(combiner, header):
+                self._spawn(settle_from_record(self._store, self._term, self._find(combiner), header))
+            case mc.AckFromRecord(combiner, incarnation, round_):
+                self._spawn(ack_from_record(self._store, self._term, self._find(combiner), incarnation,
+                                            self.session, round_))  # fmt: skip
+            case mc.Validate(round_, model, size):
+                self._spawn(self._validate(Head(round_, self._head.record, model, size)))
+            case mc.Announce(phase):
+                self._announce(phase)
+            case mc.DropSums():
+                self._merger, self._fetched, self._received = None, {}, {}
+            case _:
+                assert_never(command)
+
+    # --- rounds --------------------------------------------------------------------------------------
+
+    @property
+    def _round(self) -> int:
+        return self._head.round + 1
+
+    async def _run_part(self, number: int, key: rd.PartKey, clients: tuple[ClientId, ...]) -> None:
+        """Follow one part to its end, across broken links, until its combiner is lost."""
+        peer, layout = self._find(key.combiner), self._layout
+        if peer is None or layout is None:
+            return
+        spec = RoundSpec(
+            self._term, self.session, number, key.part, self._head.model, self._head.model_size, layout.digest,
+            clients, self._config, self._plan.seed, self._plan.round_deadline,
+        )  # fmt: skip
+        async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec)):
+            match event:
+                case m.UpdateReceived(client, examples, metrics):
+                    self._note_update(number, client, examples, metrics)
+                case m.PartSealed(header, inline):
+                    self._take_inline(key, header, inline)
+                    self._decide(mc.PartSealed(number, key, header))
+                case m.RoundAborted():
+                    self._decide(mc.PartAborted(number, key, self._now()))
+                case m.RoundOpened():
+                    pass  # the machine listed the same clients, or adopted the combiner's list
+
+    def _note_update(self, number: int, client: ClientId, examples: int, metrics: Mapping[str, float]) -> None:
+        self._received[client] = examples
+        clean = finite_metrics(metrics)
+        if clean:
+            self._metrics.append(MetricRow(self.session, number, "train", client, examples, clean))
+        self._tell("update_received", round=number, client=client, examples=examples,
+                   received=len(self._received), expected=self.progress.get("expected", 0))  # fmt: skip
+
+    def _take_inline(self, key: rd.PartKey, header: PartHeader, inline: bytes) -> None:
+        if inline and len(inline) == header.size:
+            part = Part(header, self._spool)
+            part.spool.write(inline)
+            self._fetched[key] = part.vector()
+
+    async def _fetch(self, number: int, key: rd.PartKey, header: PartHeader) -> None:
+        """Get a part's bytes, resuming after a broken link; a part that is damaged is asked for again."""
+        peer = self._find(key.combiner)
+        if peer is not None and header.size and key not in self._fetched:
+            part = Part(header, self._spool)
+            try:
+                await peer.call(key.incarnation, lambda link: part.receive(
+                    link.fetch_part(m.FetchRequest(header.digest, part.spool.offset))))  # fmt: skip
+                vector = part.vector() if header.size <= SMALL_BYTES else await asyncio.to_thread(part.vector)
+            except (NotFound, Damaged) as error:
+                log.error("part unusable: %s", error.message, extra={"combiner": key.combiner, "round": number})
+                self._decide(mc.PartAborted(number, key, self._now()))
+                return
+            self._fetched[key] = vector
+        self._decide(mc.PartFetched(number, key))
+
+    def _merge(self, key: rd.PartKey) -> None:
+        if self._merger is None and self._layout is not None:
+            self._merger = PartMerger(self._layout, self._plan.averaging)
+        vector = self._fetched.pop(key, None)
+        header = self._leg_header(key)
+        if vector is not None and header is not None and self._merger is not None:
+            self._merger.merge(key.combiner, vector, header.weight)
+
+    def _leg_header(self, key: rd.PartKey) -> PartHeader | None:
+        phase = self._machine.phase if self._machine else None
+        if not isinstance(phase, mc.Running | mc.Committing):
+            return None
+        return phase.round.legs[key].header
+
+    async def _commit(self, command: mc.CommitRound) -> None:
+        """Retries while a store is out of reach; any other failure ends the session with its reason."""
+        if self._merger is None or self._layout is None:
+            self._decide(mc.CommitFailed("no update was merged"))
+            return
+        layout, pause = self._layout, 0.1
+        mean = await asyncio.to_thread(self._merger.report)
+        while True:
+            try:
+                head = await asyncio.to_thread(self._committer.commit, command, self._head, layout, mean)
+                break
+            except StoreUnavailable as error:
+                self._tell("waiting", reason=error.message)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(5.0, pause * 2)
+            except FednError as error:
+                self._decide(mc.CommitFailed(error.message))
+                return
+        self._head = head
+        rows, self._metrics = self._metrics, []
+        contributors = sum(len(part.contributors) for part in command.parts)
+        self._tell("round_committed", round=head.round, rounds=self._plan.rounds, model=head.model,
+                   contributors=contributors, refused=[a.client for a in command.refused],
+                   lost=[a.client for a in command.lost])  # fmt: skip
+        self._decide(mc.RoundCommitted(head))
+        if rows:
+            await asyncio.to_thread(self._store.add_metrics, rows)
+
+    async def _release(self, number: int, combiner: CombinerName, client: ClientId) -> None:
+        peer = self._find(combiner)
+        if peer is None:
+            return
+        ask = m.ReleaseUpdate(self._term, self.session, number, client)
+        if answer := await peer.call(peer.incarnation, lambda link: link.release(ask)):
+            self._decide(mc.ReleaseAnswered(number, client, answer.folded))
+
+    async def _admit(self, number: int, key: rd.PartKey, client: ClientId) -> None:
+        peer = self._find(key.combiner)
+        if peer is None:
+            return
+        ask = m.AdmitClient(self._term, self.session, number, key.part, client)
+        if answer := await peer.call(key.incarnation, lambda link: link.admit(ask)):
+            self._decide(mc.AdmitAnswered(number, key, client, answer.admitted))
+
+    # --- validation ----------------------------------------------------------------------------------
+
+    async def _validate(self, head: Head) -> None:
+        """Have every combiner's clients evaluate a committed model; store and tell what they report."""
+        network = self._machine.network if self._machine else {}
+        rows: list[MetricRow] = []
+        try:
+            await asyncio.gather(*(self._validate_at(name, head, rows) for name in network))
+            await asyncio.to_thread(self._store.add_metrics, rows)
+            self._tell("round_validated", round=head.round, **weighted_means(rows))
+        except FednError as error:
+            log.warning("validation of round %s failed: %s", head.round, error.message)
+        finally:
+            self._decide(mc.ValidationEnded(head.round))
+
+    async def _validate_at(self, name: CombinerName, head: Head, rows: list[MetricRow]) -> None:
+        peer = self._find(name)
+        if peer is None or not peer.live:
+            return
+        spec = ValidationSpec(
+            self._term, self.session, head.round, head.model, head.model_size, tuple(sorted(peer.station.clients)),
+            self._config, self._plan.seed, self._plan.validation_deadline,
+        )  # fmt: skip
+        seen: set[ClientId] = set()
+        async for event in peer.stream(peer.incarnation, lambda link: link.run_validation(spec)):
+            if isinstance(event, m.ModelValidated) and event.client not in seen:
+                seen.add(event.client)
+                metrics = finite_metrics(event.metrics)
+                rows.append(MetricRow(self.session, head.round, "validate", event.client, event.examples, metrics))
+
+    # --- telling -------------------------------------------------------------------------------------
+
+    def _announce(self, phase: mc.Phase) -> None:
+        match phase:
+            case mc.Running(round_, "", False):
+                listed = sorted(c for leg in round_.legs.values() for c in leg.clients)
+                self._tell("round_opened", round=round_.number, rounds=self._plan.rounds, expected=len(listed))
+            case mc.Running(round_, reason):
+                self._tell("waiting", round=round_.number, reason=reason)
+            case mc.Waiting(reason):
+                self._tell("waiting", round=self._round, reason=reason)
+            case mc.Ended(outcome, reason):
+                self._spawn(self._close_books(outcome, reason))
+            case mc.Planning() | mc.Committing() | mc.Finishing():
+                pass
+            case _:
+                assert_never(phase)
+
+    async def _close_books(self, outcome: str, reason: str) -> None:
+        """The end is durable before it is told."""
+        await asyncio.to_thread(self._store.set_session_state, self.session, outcome, reason, self._term)
+        self._tell(f"session_{outcome}", reason=reason)
+        self.ended.set()
+
+    def _tell(self, event: str, **fields: Any) -> None:
+        self._observer.observe(Observed(event, {"session": self.session, **fields}))
+
+    # --- odds ----------------------------------------------------------------------------------------
+
+    def _ask(self, combiner: CombinerName, ask: Callable[[CombinerLink], Awaitable[None]]) -> None:
+        """A call whose answer nobody waits for."""
+        if peer := self._find(combiner):
+            self._spawn(_ignored(peer.call(peer.incarnation, ask)))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("session task failed: %s", error, exc_info=error, extra={"session": self.session})
+        if not isinstance(error, FednError) or error.code == "invalid_transition":
+            self._decide(mc.CommitFailed(f"internal fault: {error}"))
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+async def _ignored(call: Coroutine[Any, Any, object]) -> None:
+    await call
+
+
+async def settle_from_record(store: StateStore, term: int, peer: Peer | None, header: UpdateHeader) -> None:
+    """Tell a client whether its update of a round that is over is in the record."""
+    if peer is None:
+        return
+
+    def counted() -> tuple[bool, str]:
+        try:
+            record = store.record(header.session, header.round).record
+        except NotFound:
+            return False, "the session is over or unknown"
+        names = {(c.client, c.digest) for c in record.contributors}
+        if (header.client, header.digest) in names:
+            return True, ""
+        return False, f"stale round: round {header.round} was committed without this update"
+
+    told = m.SettleUpdate(term, header.client, header.session, header.round, *await asyncio.to_thread(counted))
+    await peer.call(peer.incarnation, lambda link: link.settle(told))
+
+
+async def ack_from_record(
+    store: StateStore, term: int, peer: Peer | None, incarnation: Incarnation, session: SessionId, round_: int
+) -> None:
+    """Tell a combiner which of the parts it still holds of a round that is over counted."""
+    if peer is None:
+        return
+
+    def counted() -> tuple[int, ...]:
+        try:
+            parts = store.record(session, round_).record.parts
+        except NotFound:
+            return ()
+        return tuple(p.part for p in parts if (p.combiner, p.incarnation) == (peer.name, incarnation))
+
+    ack = m.AckRound(term, session, round_, await asyncio.to_thread(counted))
+    await peer.call(incarnation, lambda link: link.ack(ack))
+
+
+def weighted_means(rows: list[MetricRow]) -> dict[str, Any]:
+    """Example-weighted mean of every metric over the clients that report it."""
+    names = sorted({name for row in rows for name in row.metrics})
+    means = {}
+    for name in names:
+        having = [row for row in rows if name in row.metrics]
+        weight = sum(row.examples for row in having)
+        means[name] = sum(row.examples * row.metrics[name] for row in having) / weight if weight else 0.0
+    return {"metrics": means, "clients": len(rows), "examples": sum(row.examples for row in rows)}

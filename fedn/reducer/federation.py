@@ -1,0 +1,260 @@
+"""The reducer itself: one term, the peers, the sessions. Lives on one event loop.
+
+`service.py` reaches it from the web server's threads; the in-process federation calls it directly.
+It routes: network events go to every session, release requests to the session they name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedn import plugins
+from fedn.domain import messages as m
+from fedn.domain.errors import Conflict, Incompatible, NotFound, StaleTerm
+from fedn.domain.ids import (
+    PROTOCOL_VERSION,
+    ClientId,
+    CombinerName,
+    Digest,
+    Incarnation,
+    SessionId,
+    check_id,
+    compatible,
+)
+from fedn.domain.plan import Plan
+from fedn.domain.round import GENESIS_PARENT, Head, RoundRecord, head_of, store_record
+from fedn.domain.update import UpdateHeader
+from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
+from fedn.reducer.driver import SessionDriver, settle_from_record
+from fedn.reducer.network import Network, NetworkView, choose_combiner
+from fedn.reducer.peers import Hooks, Peer
+
+log = logging.getLogger("fedn.reducer")
+
+RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds and patience of a reducer; seconds."""
+
+    combiner_grace: float = 3.0
+    client_grace: float = 5.0
+    max_sessions: int = 64
+    max_combiners: int = 1000
+
+
+class Reducer:
+    """Implements ports.ReducerLink for its own process."""
+
+    def __init__(
+        self, state: StateStore, models: ModelStore, dial: Dial, observer: Observer, spool: Path,
+        limits: Limits = Limits(),
+    ) -> None:  # fmt: skip
+        self.state = state
+        self.models = models
+        self.view = NetworkView(0, ())
+        self.deposed = asyncio.Event()
+        self._dial = dial
+        self._observer = observer
+        self._spool = spool
+        self._limits = limits
+        self._term = 0
+        self._peers: dict[CombinerName, Peer] = {}
+        self._sessions: dict[SessionId, SessionDriver] = {}
+        self._expected: dict[ClientId, CombinerName] = {}
+        self._early: dict[SessionId, list[tuple[CombinerName, UpdateHeader]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+
+    async def start(self) -> None:
+        """Take the next term, look for the combiners known from before, go on with running sessions."""
+        self._term = await asyncio.to_thread(self.state.take_term)
+        self._publish()
+        self._observer.observe(Observed("reducer_started", {"term": self._term}))
+        unfinished = [info for info in self.state.sessions() if info.state == RUNNING]
+        self._early = {info.session: [] for info in unfinished}
+        for combiner in self.state.combiners():
+            self._add_peer(combiner.combiner, combiner.address)
+        if unfinished:
+            self._spawn(self._resume(unfinished))
+
+    async def _resume(self, unfinished: list[SessionInfo]) -> None:
+        """Once every known combiner is here or given up, so that what they still hold is seen first."""
+        while not all(peer.decided for peer in self._peers.values()):
+            self._changed.clear()
+            await self._changed.wait()
+        for info in unfinished:
+            self._observer.observe(Observed("session_resumed", {"session": info.session, "round": info.head.round}))
+            await self._run(info)
+
+    async def close(self) -> None:
+        """Stop everything; running sessions go on when a reducer starts again."""
+        for session in self._sessions.values():
+            await session.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for peer in self._peers.values():
+            await peer.close()
+
+    # --- asked by combiners and clients (ports.ReducerLink) -------------------------------------------
+
+    async def register(self, registration: m.Registration) -> None:
+        """A combiner announces itself, or announces itself again."""
+        if not compatible(registration.protocol):
+            raise Incompatible(
+                f"this reducer speaks protocol {PROTOCOL_VERSION}, combiner {registration.combiner} "
+                f"{registration.protocol}; upgrade the older"
+            )
+        name = CombinerName(check_id("combiner", registration.combiner))
+        peer = self._peers.get(name)
+        if peer is None:
+            if len(self._peers) >= self._limits.max_combiners:
+                raise Conflict(f"{len(self._peers)} combiners are registered (max_combiners)")
+            peer = self._add_peer(name, registration.address)
+        elif peer.live and peer.incarnation != registration.incarnation and peer.address != registration.address:
+            raise Conflict(f"another combiner named {name!r} is live at {peer.address}; give this one another --name")
+        known = peer.incarnation == registration.incarnation and peer.address == registration.address
+        if not (known and peer.live):
+            info = CombinerInfo(name, registration.address, registration.incarnation, time.time())
+            await asyncio.to_thread(self.state.put_combiner, info)
+            await peer.moved(registration.address)
+
+    async def assign(self, client: ClientId, prefer: str, avoid: str) -> m.Assignment:
+        """Which combiner a client is to attach to."""
+        check_id("client", client)
+        chosen = choose_combiner(self.view, self._expected, client, prefer, avoid)
+        self._expected[client] = CombinerName(chosen.combiner)
+        while len(self._expected) > 10_000:
+            self._expected.pop(next(iter(self._expected)))
+        return m.Assignment(CombinerName(chosen.combiner), chosen.address)
+
+    async def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
+        for chunk in self.models.read(request.digest, request.offset):
+            yield chunk
+
+    # --- asked by people -------------------------------------------------------------------------------
+
+    async def start_session(self, name: str, model: Digest, size: int, plan: Plan) -> SessionInfo:
+        """Create a session on a seed model and run it."""
+        plugins.check("fedn.selectors", plan.selection)
+        plugins.check("fedn.server_optimizers", plan.server_optimizer)
+        plugins.check("fedn.aggregators", plan.aggregator)
+        running = sum(not session.ended.is_set() for session in self._sessions.values())
+        if running >= self._limits.max_sessions:
+            raise Conflict(f"{running} sessions are running (max_sessions); stop one first")
+        session = SessionId(f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
+        now = time.time()
+        genesis = store_record(RoundRecord(
+            session=session, round=0, parent=GENESIS_PARENT, base_model=model, model=model, model_size=size,
+            plan=plan.as_dict(), plan_digest=plan.digest, term=self._term, committed_at=now,
+        ))  # fmt: skip
+        info = SessionInfo(session, name[:200] or session, plan, RUNNING, "", now, head_of(genesis))
+        await asyncio.to_thread(self.state.add_session, info, genesis)
+        self._observer.observe(Observed("session_started", {"session": session, "name": info.name,
+                                                            "rounds": plan.rounds}))  # fmt: skip
+        await self._run(info)
+        return info
+
+    async def stop_session(self, session: SessionId) -> SessionInfo:
+        """Stop a running session; its committed rounds stay. One that has ended is left as it is."""
+        driver = self._sessions.get(session)
+        if driver is not None:
+            driver.stop("stopped by request")
+            await driver.ended.wait()
+        return await asyncio.to_thread(self.state.session, session)
+
+    def progress(self, session: SessionId) -> Mapping[str, Any]:
+        """What a session does just now; empty when it is not running here."""
+        driver = self._sessions.get(session)
+        return driver.progress if driver else {}
+
+    # --- inside ----------------------------------------------------------------------------------------
+
+    async def _run(self, info: SessionInfo) -> None:
+        selector = plugins.load("fedn.selectors", info.plan.selection)()
+        driver = SessionDriver(info, self._term, self.state, self.models, selector, self._peers.get,
+                               self._observer, self._spool, self._limits.client_grace)  # fmt: skip
+        self._sessions[info.session] = driver
+        await driver.start(self._network)
+        for combiner, header in self._early.pop(info.session, []):
+            driver.release_requested(combiner, header)
+        self._spawn(self._forget_when_ended(driver))
+
+    async def _forget_when_ended(self, driver: SessionDriver) -> None:
+        await driver.ended.wait()
+        await driver.settle_down()
+        self._sessions.pop(driver.session, None)
+
+    def _add_peer(self, name: CombinerName, address: str) -> Peer:
+        hooks = Hooks(self._network_changed, self._combiner_lost, self._release_requested, self._depose)
+        peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks)
+        self._peers[name] = peer
+        self._spawn(peer.run())
+        self._publish()
+        return peer
+
+    def _network(self) -> Network:
+        return {name: peer.station for name, peer in self._peers.items() if peer.live}
+
+    def _publish(self) -> None:
+        self.view = NetworkView(self._term, tuple(peer.view for _, peer in sorted(self._peers.items())))
+
+    def _network_changed(self) -> None:
+        self._publish()
+        network = self._network()
+        for station in network.values():
+            for client in station.clients & self._expected.keys():
+                del self._expected[client]
+        for session in list(self._sessions.values()):
+            session.network_changed(network)
+        self._changed.set()
+        clients = sum(len(station.clients) for station in network.values())
+        self._observer.observe(Observed("network_changed", {"combiners": len(network), "clients": clients}))
+
+    def _combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
+        self._observer.observe(Observed("combiner_lost", {"combiner": combiner}))
+        for session in list(self._sessions.values()):
+            session.combiner_lost(combiner, incarnation)
+
+    def _release_requested(self, combiner: CombinerName, header: UpdateHeader) -> None:
+        driver = self._sessions.get(header.session)
+        if header.session in self._early:
+            self._early[header.session].append((combiner, header))  # its session is about to go on
+        elif driver is not None:
+            driver.release_requested(combiner, header)
+        else:
+            self._spawn(settle_from_record(self.state, self._term, self._peers.get(combiner), header))
+
+    def _depose(self, error: StaleTerm) -> None:
+        log.error("another reducer has taken over: %s", error.message)
+        self.deposed.set()
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("reducer task failed: %s", error, exc_info=error)
+
+
+def newest_seed(state: StateStore) -> Digest:
+    """The seed model that was added last. Raises NotFound."""
+    seeds = [info for info in state.models() if info.origin == "seed"]
+    if not seeds:
+        raise NotFound("there is no seed model yet; add one with `fedn model seed FILE`")
+    return seeds[0].digest
+
+
+__all__ = ["RUNNING", "Limits", "Reducer", "newest_seed"]

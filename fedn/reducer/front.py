@@ -1,0 +1,47 @@
+"""What the HTTP side asks of the reducer; `fedn.reducer.service.ReducerService` is the real one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fedn.domain.ids import ClientId, SessionId
+from fedn.domain.messages import Assignment, Registration
+from fedn.domain.plan import Plan
+from fedn.ports import Buffer, ModelInfo, ModelStore, SessionInfo, StateStore
+from fedn.reducer.events import EventHub
+
+if TYPE_CHECKING:
+    from fedn.reducer.network import NetworkView
+
+
+class Front(Protocol):
+    """Called from HTTP threads; raises errors of `fedn.domain.errors`."""
+
+    @property
+    def state(self) -> StateStore: ...
+
+    @property
+    def models(self) -> ModelStore: ...
+
+    @property
+    def hub(self) -> EventHub: ...
+
+    def network(self) -> NetworkView: ...
+
+    def ready(self) -> str:
+        """'' when ready, else the reason."""
+
+    def register(self, registration: Registration) -> None: ...
+
+    def assign(self, client: ClientId, prefer: str, avoid: str) -> Assignment: ...
+
+    def seed_model(self, chunks: Iterable[Buffer], name: str, size: int) -> ModelInfo: ...
+
+    def start_session(self, name: str, model: str, plan: Plan) -> SessionInfo: ...
+
+    def stop_session(self, session: SessionId) -> SessionInfo: ...
+
+    def round_progress(self, session: SessionId) -> Mapping[str, Any]: ...
+
+    def verify_trail(self, session: SessionId) -> Any: ...

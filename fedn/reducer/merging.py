@@ -1,0 +1,95 @@
+"""The reducer's data lane: fetched parts become a sum, the sum a model, the model a record.
+
+Blocking numerics and stores, called by `driver.py` in worker threads. A part is staged and its digest
+checked before it touches the sum.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+
+from fedn import plugins
+from fedn.aggregation.write import write_model
+from fedn.aggregation.optimizers import Sgd
+from fedn.domain.errors import Damaged
+from fedn.domain.ids import SessionId
+from fedn.domain.model import Layout, layout_of
+from fedn.domain.part import PartHeader
+from fedn.domain.plan import Plan
+from fedn.domain.round import Head, RoundRecord, store_record
+from fedn.ports import Buffer, ModelStore, ServerOptimizer, StateStore, Vector
+from fedn.reducer.machine import CommitRound
+from fedn.wire.spool import Spool
+
+SMALL_BYTES = 64 * 2**10
+
+
+def read_layout(models: ModelStore, head: Head) -> Layout:
+    """The layout of the session's current model."""
+    with models.map(head.model) as file:
+        return layout_of(file)
+
+
+class Part:
+    """A part on its way in."""
+
+    def __init__(self, header: PartHeader, directory: Path) -> None:
+        self.header = header
+        self.spool = Spool(directory, header.size)
+
+    async def receive(self, chunks: AsyncIterator[Buffer]) -> None:
+        """Stage the rest of the bytes; a broken stream keeps what came."""
+        async for chunk in chunks:
+            if self.header.size <= SMALL_BYTES:
+                self.spool.write(chunk)
+            else:
+                await asyncio.to_thread(self.spool.write, chunk)
+
+    def vector(self) -> Vector:
+        """The checked sum, shape (elements,). Raises Damaged."""
+        if self.spool.offset != self.header.size or self.spool.digest() != self.header.digest:
+            raise Damaged(f"part {self.header.part} of {self.header.combiner} is not what its digest says")
+        with self.spool.map() as data:
+            vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
+        self.spool.close()
+        return vector
+
+
+class Committer:
+    """Turns merged sums into the next model and its record, in that order."""
+
+    def __init__(self, state: StateStore, models: ModelStore, term: int, session: SessionId, plan: Plan) -> None:
+        self._state = state
+        self._models = models
+        self._term = term
+        self._session = session
+        self._plan = plan
+        self._optimizer = _optimizer(plan)
+
+    def commit(self, command: CommitRound, head: Head, layout: Layout, mean: Vector) -> Head:
+        """Blob first, record second; the caller announces third.
+
+        Safe to call again with the same arguments. Raises TrailConflict, StaleTerm, StoreUnavailable,
+        InvalidModel (a mean that its dtype can't hold).
+        """
+        with self._models.map(head.model) as base:
+            digest, size = self._models.put(write_model(base, layout, mean, self._optimizer))
+        record = RoundRecord(
+            session=self._session, round=command.round, parent=head.record, base_model=head.model,
+            model=digest, model_size=size, plan=self._plan.as_dict(), plan_digest=self._plan.digest,
+            term=self._term, committed_at=time.time(),
+            parts=command.parts, refused=command.refused, lost=command.lost,
+        )  # fmt: skip
+        return self._state.commit_round(store_record(record), self._term)
+
+
+def _optimizer(plan: Plan) -> ServerOptimizer:
+    if plan.server_optimizer == "sgd":
+        return Sgd(plan.server_learning_rate)
+    optimizer: ServerOptimizer = plugins.load("fedn.server_optimizers", plan.server_optimizer)(plan.server_learning_rate)
+    return optimizer

@@ -1,0 +1,192 @@
+"""The reducer's connection to one combiner: keeps watching it, knows its roster, notices its end.
+
+`federation.py` owns the peers and is told through `Hooks`; `driver.py` calls through `Peer.call`, which
+waits while a combiner is briefly out of reach and gives up when that process is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fedn.domain import messages as m
+from fedn.domain.errors import FednError, Incompatible, LinkBroken, StaleTerm
+from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, compatible
+from fedn.domain.update import UpdateHeader
+from fedn.ports import CombinerLink, Dial
+from fedn.reducer.network import CombinerView, Station
+
+log = logging.getLogger("fedn.reducer")
+T = TypeVar("T")
+
+RETRY_FIRST, RETRY_MOST = 0.05, 1.0
+"""Seconds between tries to reach a combiner again."""
+RETRY_FOR = 60.0
+"""Seconds after which only a new registration makes the reducer try again."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Whom a peer tells. All are called on the event loop and must not block."""
+
+    changed: Callable[[], None]
+    lost: Callable[[CombinerName, Incarnation], None]
+    release: Callable[[CombinerName, UpdateHeader], None]
+    deposed: Callable[[StaleTerm], None]
+
+
+class Peer:
+    """One combiner by name; its process may change (`incarnation`), its address too."""
+
+    def __init__(self, name: CombinerName, address: str, term: int, dial: Dial, grace: float, hooks: Hooks) -> None:
+        self.name = name
+        self.address = address
+        self.incarnation = Incarnation("")
+        self.live = False
+        self._term = term
+        self._dial = dial
+        self._grace = grace
+        self._hooks = hooks
+        self._clients: dict[ClientId, m.ClientInfo] = {}
+        self._held: tuple[m.RoundHeld, ...] = ()
+        self._link = dial(address)
+        self._lost = False
+        self._moved = asyncio.Event()
+        self._kicked = asyncio.Event()
+        self._giving_up: asyncio.TimerHandle | None = None
+
+    @property
+    def station(self) -> Station:
+        return Station(self.incarnation, frozenset(self._clients), self._held)
+
+    @property
+    def view(self) -> CombinerView:
+        clients = tuple(self._clients.values()) if self.live else ()
+        return CombinerView(self.name, self.address, self.incarnation, self.live, clients)
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is known to be here or gone, rather than still being tried for the first time."""
+        return self.live or self._lost
+
+    async def moved(self, address: str) -> None:
+        """It registered: try at once, at its new address if that changed."""
+        if address != self.address:
+            self.address, old = address, self._link
+            self._link = self._dial(address)
+            await old.close()
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        loop = asyncio.get_running_loop()
+        self._down()
+        pause, since = RETRY_FIRST, loop.time()
+        while True:
+            self._kicked.clear()
+            try:
+                async for event in self._link.watch(m.WatchRequest(PROTOCOL_VERSION, self._term)):
+                    pause, since = RETRY_FIRST, loop.time()
+                    self._handle(event)
+            except StaleTerm as error:
+                self._hooks.deposed(error)
+                return
+            except FednError as error:
+                log.info("combiner out of reach: %s", error.message, extra={"combiner": self.name})
+                if isinstance(error, Incompatible):
+                    since = -RETRY_FOR
+            self._down()
+            wait = pause * random.uniform(0.5, 1.0) if loop.time() - since < RETRY_FOR else None
+            pause = min(RETRY_MOST, pause * 2)
+            try:
+                await asyncio.wait_for(self._kicked.wait(), wait)
+            except TimeoutError:
+                continue
+
+    async def call(self, incarnation: Incarnation, ask: Callable[[CombinerLink], Awaitable[T]]) -> T | None:
+        """Ask this very process, again after a broken link; None once it is lost."""
+        while await self._reachable(incarnation):
+            try:
+                return await ask(self._link)
+            except LinkBroken:
+                await self._pause()
+        return None
+
+    async def stream(
+        self, incarnation: Incarnation, ask: Callable[[CombinerLink], AsyncIterator[T]]
+    ) -> AsyncIterator[T]:
+        """Follow a stream of this very process, calling again after a broken link, until it is lost."""
+        while await self._reachable(incarnation):
+            try:
+                async for item in ask(self._link):
+                    yield item
+                return
+            except LinkBroken:
+                await self._pause()
+
+    async def close(self) -> None:
+        if self._giving_up:
+            self._giving_up.cancel()
+        await self._link.close()
+
+    async def _reachable(self, incarnation: Incarnation) -> bool:
+        while True:
+            if self.live:
+                return self.incarnation == incarnation
+            if self._lost or self.incarnation != incarnation:
+                return False
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _pause(self) -> None:
+        await asyncio.sleep(random.uniform(0.5, 1.0) * RETRY_FIRST)
+
+    def _handle(self, event: m.CombinerEvent) -> None:
+        match event:
+            case m.Snapshot():
+                self._up(event)
+            case m.ClientAttached(info):
+                self._clients[info.client] = info
+                self._hooks.changed()
+            case m.ClientDetached(client):
+                self._clients.pop(client, None)
+                self._hooks.changed()
+            case m.ReleaseRequested(header):
+                self._hooks.release(self.name, header)
+
+    def _up(self, snapshot: m.Snapshot) -> None:
+        if not compatible(snapshot.protocol):
+            raise Incompatible(f"combiner {self.name} speaks protocol {snapshot.protocol}, not {PROTOCOL_VERSION}")
+        if snapshot.combiner != self.name:
+            raise Incompatible(f"{self.address} is combiner {snapshot.combiner!r}, not {self.name!r}")
+        if self._giving_up:
+            self._giving_up.cancel()
+            self._giving_up = None
+        before, was_lost = self.incarnation, self._lost
+        self.incarnation, self._held = snapshot.incarnation, snapshot.rounds
+        self._clients = {info.client: info for info in snapshot.clients}
+        self.live, self._lost = True, False
+        self._moved.set()
+        if before and before != snapshot.incarnation and not was_lost:
+            self._hooks.lost(self.name, before)
+        log.info("combiner is up", extra={"combiner": self.name})
+        self._hooks.changed()
+
+    def _down(self) -> None:
+        was_live, self.live = self.live, False
+        if self._giving_up is None and not self._lost:
+            self._giving_up = asyncio.get_running_loop().call_later(self._grace, self._give_up)
+        if was_live:
+            self._hooks.changed()
+
+    def _give_up(self) -> None:
+        self._giving_up = None
+        self._lost = True
+        self._moved.set()
+        log.warning("combiner lost", extra={"combiner": self.name})
+        self._hooks.lost(self.name, self.incarnation)
+        self._hooks.changed()

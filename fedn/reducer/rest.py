@@ -1,0 +1,232 @@
+"""The reducer's REST API under /api/v1, for people, combiners and clients.
+
+Reads come straight from the stores; everything that acts goes through the service. Neighbours:
+`rest_errors` (limits and error shape), `rest_forms` (JSON), `rest_models` (bytes), `rest_events`
+(live), `views` (the page). `fedn.reducer.app` runs it in a threaded web server.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, cast
+
+from flask import Blueprint, Flask, Response, jsonify
+
+from fedn.config import ReducerSettings
+from fedn.domain.errors import InvalidInput, NotFound, Unavailable
+from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, SessionId, check_id
+from fedn.domain.messages import Registration
+from fedn.domain.plan import plan_from
+from fedn.reducer.front import Front
+from fedn.reducer.rest_errors import guard, require_protocol
+from fedn.reducer.rest_events import event_routes
+from fedn.reducer.rest_forms import (
+    MAX_PAGE,
+    json_body,
+    metrics_by_round,
+    network_form,
+    plain,
+    plan_form,
+    query_number,
+    record_form,
+    round_form,
+    session_form,
+    whole_rounds,
+)
+from fedn.reducer.rest_models import model_routes
+from fedn.reducer.views import page_routes
+
+
+def create_app(service: Front, settings: ReducerSettings) -> Flask:
+    """The WSGI application over a running ``service``."""
+    app = Flask("fedn.reducer", static_folder=None)
+    app.url_map.strict_slashes = False
+    guard(app, settings)
+    for routes in (
+        health_routes(service),
+        network_routes(service),
+        session_routes(service),
+        trail_routes(service),
+        model_routes(service),
+        event_routes(service.hub),
+        page_routes(service),
+    ):
+        app.register_blueprint(routes)
+    return app
+
+
+def health_routes(front: Front) -> Blueprint:
+    """Is it alive, is it ready, what can a plan say."""
+    routes = Blueprint("health", __name__)
+
+    @routes.get("/healthz")
+    @routes.get("/api/v1/healthz")
+    def healthz() -> Response:
+        """The process answers."""
+        return jsonify(status="alive", protocol=PROTOCOL_VERSION)
+
+    @routes.get("/readyz")
+    @routes.get("/api/v1/readyz")
+    def readyz() -> Response:
+        """The process does its work; 503 with the reason otherwise."""
+        if reason := front.ready():
+            raise Unavailable(reason)
+        return jsonify(status="ready", protocol=PROTOCOL_VERSION)
+
+    @routes.get("/api/v1/plan")
+    def plan() -> Response:
+        """The fields of a compute plan with words, bounds and defaults."""
+        return jsonify(fields=plan_form())
+
+    return routes
+
+
+def network_routes(front: Front) -> Blueprint:
+    """Combiners and clients: who is there, and how they come in."""
+    routes = Blueprint("network", __name__, url_prefix="/api/v1")
+
+    @routes.get("/network")
+    def network() -> Response:
+        """The network as a tree."""
+        return jsonify(network_form(front.network()))
+
+    @routes.get("/combiners")
+    def combiners() -> Response:
+        """Combiners, with how many clients each has."""
+        view = [plain(combiner) for combiner in front.network().combiners]
+        return jsonify(combiners=[item | {"clients": len(item["clients"])} for item in view])
+
+    @routes.post("/combiners")
+    def register() -> Response:
+        """A combiner announces itself, and keeps doing so."""
+        fields = {"protocol": int, "combiner": str, "address": str, "incarnation": str}
+        front.register(_registration(json_body(fields, required=fields)))
+        return jsonify(protocol=PROTOCOL_VERSION, term=front.network().term)
+
+    @routes.get("/clients")
+    def clients() -> Response:
+        """Clients, with the combiner that each is attached to."""
+        pairs = [(combiner, client) for combiner in front.network().combiners for client in combiner.clients]
+        return jsonify(clients=[plain(client) | {"combiner": at.combiner} for at, client in pairs])
+
+    @routes.post("/clients/assignment")
+    def assign() -> Response:
+        """Where a client is to attach."""
+        fields = {"protocol": int, "client": str, "prefer": str, "avoid": str}
+        body = json_body(fields, required=("client",))
+        require_protocol(body.get("protocol", PROTOCOL_VERSION))
+        client = ClientId(check_id("client", body["client"]))
+        assignment = front.assign(client, body.get("prefer", ""), body.get("avoid", ""))
+        return jsonify(plain(assignment) | {"protocol": PROTOCOL_VERSION})
+
+    return routes
+
+
+def _registration(body: dict[str, Any]) -> Registration:
+    require_protocol(body["protocol"])
+    address = body["address"]
+    if len(address) > 300 or not re.fullmatch(r"[\w.-]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}", address):
+        raise InvalidInput("address", f"{address[:80]!r} is not an address", "give host:port")
+    return Registration(
+        body["protocol"],
+        CombinerName(check_id("combiner", body["combiner"])),
+        address,
+        Incarnation(check_id("incarnation", body["incarnation"])),
+    )
+
+
+def session_routes(front: Front) -> Blueprint:
+    """Sessions: start, look, stop."""
+    routes = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions")
+    state = front.state
+
+    @routes.get("")
+    def listing() -> Response:
+        """Sessions, newest first."""
+        return jsonify(sessions=[session_form(info) for info in state.sessions()])
+
+    @routes.post("")
+    def start() -> tuple[Response, int]:
+        """Start a session: {"name", "model": digest or '' for the newest seed, "plan": {…}}."""
+        body = json_body({"name": str, "model": str, "plan": dict})
+        plan = plan_from(body.get("plan", {}))
+        return jsonify(session_form(front.start_session(_title(body), body.get("model", ""), plan))), 201
+
+    @routes.get("/<session>")
+    def show(session: str) -> Response:
+        """One session, and how its round stands."""
+        info = state.session(_id(session))
+        try:
+            progress = plain(front.round_progress(info.session))
+        except NotFound:  # it ended; nothing is live
+            progress = {}
+        return jsonify(session_form(info) | {"progress": progress})
+
+    @routes.post("/<session>/stop")
+    def stop(session: str) -> Response:
+        """End a session; what is committed stays."""
+        return jsonify(session_form(front.stop_session(_id(session))))
+
+    return routes
+
+
+def trail_routes(front: Front) -> Blueprint:
+    """What a session has committed: rounds, metrics, trail."""
+    routes = Blueprint("trail", __name__, url_prefix="/api/v1/sessions")
+    state = front.state
+
+    @routes.get("/<session>/rounds")
+    def rounds(session: str) -> Response:
+        """Committed rounds above ?after, at most ?limit."""
+        return jsonify(_page(front, session, "rounds", round_form))
+
+    @routes.get("/<session>/rounds/<int:number>")
+    def one_round(session: str, number: int) -> Response:
+        """One committed round: record, and every client's metrics."""
+        stored = state.record(_id(session), number)
+        found, _ = whole_rounds(state, _id(session), number - 1)
+        rows = [row for row in found if row.round == number]
+        means = metrics_by_round(rows)
+        metrics = {"rows": plain(rows), "metrics": means[0] if means else {}}
+        return jsonify(round_form(stored) | record_form(stored) | metrics)
+
+    @routes.get("/<session>/metrics")
+    def metrics(session: str) -> Response:
+        """Metrics of rounds above ?after: rows by client, and example-weighted means by round."""
+        info = state.session(_id(session))
+        rows, following = whole_rounds(state, info.session, query_number("after", -1))
+        return jsonify(rounds=metrics_by_round(rows), rows=plain(rows), next=following)
+
+    @routes.get("/<session>/trail")
+    def trail(session: str) -> Response:
+        """The model trail above ?after, at most ?limit records."""
+        return jsonify(_page(front, session, "records", record_form))
+
+    @routes.get("/<session>/trail/verify")
+    def verify(session: str) -> Response:
+        """Check every record and model of the trail, byte by byte."""
+        report = front.verify_trail(state.session(_id(session)).session)
+        return jsonify(plain(report) | {"ok": bool(report.ok)})
+
+    return routes
+
+
+def _page(front: Front, session: str, key: str, form: Any) -> dict[str, Any]:
+    """Records above ?after under ``key``, the session's head, and the ``after`` of the next page."""
+    info = front.state.session(_id(session))
+    limit = query_number("limit", 100, low=1, high=MAX_PAGE)
+    stored = front.state.records(info.session, after=query_number("after", -1), limit=limit)
+    last = stored[-1].record.round if stored else info.head.round
+    following = last if last < info.head.round else None
+    return {key: [form(item) for item in stored], "head": plain(info.head), "next": following}
+
+
+def _id(session: str) -> SessionId:
+    return SessionId(check_id("session", session))
+
+
+def _title(body: dict[str, Any]) -> str:
+    name = cast(str, body.get("name", ""))
+    if len(name) > 200 or not name.isprintable():
+        raise InvalidInput("name", "is too long or not printable", "give at most 200 letters")
+    return name

@@ -1,0 +1,123 @@
+"""What happens around every HTTP request: limits, who may ask, and the one shape of an error.
+
+An error is ``{"code", "error", "details", "status"}`` on every route, whoever raised it: us, Flask
+(no such route, wrong method, body too large) or a bug.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from fedn.config import ReducerSettings, is_loopback
+from fedn.domain.errors import FednError, Incompatible, InvalidInput
+from fedn.domain.ids import PROTOCOL_VERSION, compatible
+from fedn.reducer.rest_forms import plain
+
+PROTOCOL_HEADER = "Fedn-Protocol"
+MAX_JSON_BYTES = 2**20
+SEED_ENDPOINT = "models.seed"
+
+log = logging.getLogger(__name__)
+
+
+def guard(app: Flask, settings: ReducerSettings) -> None:
+    """Put the checks in front of, and the error shape behind, every route of ``app``."""
+
+    @app.before_request
+    def _check() -> None:
+        _check_size(settings)
+        if not settings.insecure_listen_beyond_loopback:
+            _check_host()
+        if request.method not in ("GET", "HEAD", "OPTIONS"):
+            _check_origin()
+        check_protocol(request.headers.get(PROTOCOL_HEADER))
+
+    @app.after_request
+    def _mark(response: Response) -> Response:
+        response.headers[PROTOCOL_HEADER] = str(PROTOCOL_VERSION)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    app.register_error_handler(FednError, _ours)
+    app.register_error_handler(HTTPException, _of_http)
+    app.register_error_handler(Exception, _of_a_bug)
+
+
+def error_form(code: str, message: str, status: int, details: Any = None) -> Response:
+    """The one error shape."""
+    response = jsonify(code=code, error=message, details=plain(details or {}), status=status)
+    response.status_code = status
+    return response
+
+
+def check_protocol(header: str | None) -> None:
+    """Refuse a neighbour whose announced protocol does not go with ours; silence is taken as ours."""
+    if header is None:
+        return
+    if not (header.isascii() and header.isdigit() and len(header) < 10):
+        raise InvalidInput(PROTOCOL_HEADER, f"{header[:80]!r} is not a version", "give a whole number")
+    require_protocol(int(header))
+
+
+def require_protocol(version: int) -> None:
+    """Raise Incompatible with both versions unless ``version`` works together with ours."""
+    if not compatible(version):
+        raise Incompatible(
+            f"you speak protocol {version}, this reducer speaks {PROTOCOL_VERSION}; "
+            "install versions of fedn that are at most one protocol version apart",
+            theirs=version,
+            ours=PROTOCOL_VERSION,
+        )
+
+
+def _check_size(settings: ReducerSettings) -> None:
+    limit = int(settings.max_model_bytes) if request.endpoint == SEED_ENDPOINT else MAX_JSON_BYTES
+    request.max_content_length = limit
+    if (request.content_length or 0) > limit:
+        word = "max_model_bytes" if request.endpoint == SEED_ENDPOINT else "the limit of this route"
+        raise RequestEntityTooLarge(f"the body has {request.content_length} bytes; {word} is {limit}")
+
+
+def _check_host() -> None:
+    """Refuse names that a foreign web page could have bent to this address (DNS rebinding)."""
+    host = urlsplit(f"//{request.host}").hostname or ""
+    if not is_loopback(host):
+        raise InvalidInput("Host", f"{host[:80]!r} is not this machine", "ask for 127.0.0.1 or localhost")
+
+
+def _check_origin() -> None:
+    """Refuse to act for a web page of another site."""
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != request.host:
+        raise InvalidInput("Origin", f"{origin[:80]!r} is another site", "act from the reducer's own page")
+
+
+def _ours(error: FednError) -> Response:
+    if error.status >= 500 and error.code != "unavailable":
+        log.error("%s %s: %s", request.method, request.path, error.message)
+    return error_form(error.code, error.message, error.status, error.details)
+
+
+def _of_http(error: HTTPException) -> Response | HTTPException:
+    status = error.code or 500
+    if status < 400:  # a redirect
+        return error
+    code = "too_large" if status == 413 else error.name.lower().replace(" ", "_")
+    details = {"method": request.method, "path": request.path}
+    response = error_form(code, error.description or error.name, status, details)
+    for name, value in error.get_headers(request.environ):
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _of_a_bug(error: Exception) -> Response:
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return error_form("internal", "the reducer failed here; its log says why", 500)

@@ -1,0 +1,152 @@
+"""The data lane over HTTP: models up as one streamed body, down by digest, resumable.
+
+Neither way is a model ever held in memory. Up goes to `ReducerService.seed_model`, which checks it;
+down comes from the model store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import IO
+
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, LengthRequired, RequestedRangeNotSatisfiable
+
+from fedn.domain.errors import InvalidInput, LinkBroken, NotFound
+from fedn.domain.ids import Digest, check_digest
+from fedn.ports import ModelInfo, ModelStore
+from fedn.reducer.front import Front
+from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
+
+CHUNK = 2**20
+
+
+def model_routes(front: Front) -> Blueprint:
+    """Routes under /api/v1/models."""
+    routes = Blueprint("models", __name__, url_prefix="/api/v1/models")
+
+    @routes.get("")
+    def listing() -> Response:
+        """Models, newest first."""
+        limit = query_number("limit", MAX_PAGE, low=1, high=MAX_PAGE)
+        return jsonify(models=plain(front.state.models(limit)))
+
+    @routes.post("")
+    def seed() -> tuple[Response, int]:
+        """Upload a seed model: the raw safetensors file as the body, ?name= for people."""
+        name = _name(request.args.get("name", ""))
+        size = request.content_length
+        if size is None:
+            raise LengthRequired("Content-Length is missing; send the size of the model")
+        try:
+            info = front.seed_model(_received(request.stream, size), name, size)
+        except Exception:
+            _drain(request.stream)
+            raise
+        return jsonify(plain(info)), 201
+
+    @routes.get("/<digest>")
+    def download(digest: str) -> Response:
+        """A model's bytes; Range and If-None-Match are understood."""
+        return _download(front.models, check_digest("digest", digest))
+
+    @routes.get("/<digest>/info")
+    def info(digest: str) -> Response:
+        """What is known of a model."""
+        return jsonify(plain(_info(front, check_digest("digest", digest))))
+
+    return routes
+
+
+def _name(text: str) -> str:
+    if len(text) > 200 or not text.isprintable():
+        raise InvalidInput("name", "is too long or not printable", "give at most 200 letters")
+    return text
+
+
+def _info(front: Front, digest: Digest) -> ModelInfo:
+    size = front.models.size(digest)
+    for known in front.state.models(limit=MAX_PAGE):
+        if known.digest == digest:
+            return known
+    return ModelInfo(digest, size, "", "", 0.0)
+
+
+# --- up --------------------------------------------------------------------------------------------
+
+
+def _received(stream: IO[bytes], size: int) -> Iterator[bytes]:
+    """The body in chunks; raises LinkBroken if the sender goes before ``size`` bytes."""
+    received = 0
+    while received < size:
+        try:
+            chunk = stream.read(min(CHUNK, size - received))
+        except (OSError, HTTPException) as error:
+            raise LinkBroken(f"the upload broke off after {received} of {size} bytes") from error
+        if not chunk:
+            raise LinkBroken(f"the upload broke off after {received} of {size} bytes")
+        received += len(chunk)
+        yield chunk
+
+
+def _drain(stream: IO[bytes]) -> None:
+    """Read on to the end of a refused body, so that its sender gets to read why; keeps nothing.
+
+    Left to the web server, the rest would be read into memory in one piece.
+    """
+    with contextlib.suppress(OSError, HTTPException):
+        while stream.read(CHUNK):
+            pass
+
+
+# --- down ------------------------------------------------------------------------------------------
+
+
+def _download(models: ModelStore, digest: Digest) -> Response:
+    size = models.size(digest)
+    headers = {
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{digest}"',
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "Content-Disposition": f'attachment; filename="{digest[:12]}.safetensors"',
+    }
+    if digest in request.if_none_match:
+        return Response(status=304, headers=headers)
+    span = _span(digest, size)
+    start, stop = span or (0, size)
+    headers["Content-Length"] = str(stop - start)
+    if span:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    return Response(
+        _between(models, digest, start, stop),
+        status=206 if span else 200,
+        headers=headers,
+        mimetype="application/octet-stream",
+    )
+
+
+def _span(digest: Digest, size: int) -> tuple[int, int] | None:
+    """The one byte range [start, stop) that is asked for, or None for the whole."""
+    asked = request.range
+    if asked is None or asked.units != "bytes" or len(asked.ranges) != 1:
+        return None
+    unless = request.headers.get("If-Range")
+    if unless is not None and unless.strip('"') != digest:
+        return None
+    span = asked.range_for_length(size)
+    if span is None:
+        raise RequestedRangeNotSatisfiable(size, "bytes", f"the model has {size} bytes")
+    return span
+
+
+def _between(models: ModelStore, digest: Digest, start: int, stop: int) -> Iterator[bytes]:
+    left = stop - start
+    for chunk in models.read(digest, start):
+        piece = bytes(chunk[:left])
+        left -= len(piece)
+        yield piece
+        if left <= 0:
+            return
+    if left:
+        raise NotFound(f"model {digest} ended {left} bytes early")  # breaks the connection off, on purpose

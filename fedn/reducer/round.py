@@ -1,0 +1,385 @@
+"""One round at the reducer: legs at combiners, parts, moved clients. Pure; `machine.py` owns it.
+
+A leg is one part asked of one combiner process. A client has at most one place where its update may
+count; it moves only when the old place has answered "not folded", or is fenced and can deliver
+nothing more. So accepted parts are disjoint; `part_sealed` checks it all the same.
+
+    leg:  RUNNING ──sealed──▶ FETCHING ──fetched──▶ MERGED
+             └────────── combiner lost ────┴──▶ FENCED ──it came back, told to drop it──▶ VOID
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import NamedTuple, TypeVar
+
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation
+from fedn.domain.part import PartHeader, overlap
+from fedn.domain.round import MergedPart
+from fedn.domain.update import Absence, UpdateHeader
+from fedn.reducer.network import Network, attached
+
+V = TypeVar("V")
+
+
+class PartKey(NamedTuple):
+    """A part's identity within its round."""
+
+    combiner: CombinerName
+    incarnation: Incarnation
+    part: int
+
+
+class Phase(StrEnum):
+    RUNNING = "running"
+    FETCHING = "fetching"
+    MERGED = "merged"
+    FENCED = "fenced"
+    VOID = "void"
+
+
+ACTIVE = frozenset({Phase.RUNNING, Phase.FETCHING})
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    clients: frozenset[ClientId]
+    phase: Phase = Phase.RUNNING
+    header: PartHeader | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """``place``: where each client's update may count. The other maps name what is still open."""
+
+    number: int
+    base_model: Digest
+    legs: Mapping[PartKey, Leg] = field(default_factory=dict)
+    place: Mapping[ClientId, CombinerName] = field(default_factory=dict)
+    orphans: Mapping[ClientId, float] = field(default_factory=dict)
+    admissions: Mapping[ClientId, CombinerName] = field(default_factory=dict)
+    releasing: Mapping[ClientId, CombinerName] = field(default_factory=dict)
+    refused: Mapping[ClientId, str] = field(default_factory=dict)
+    lost: Mapping[ClientId, str] = field(default_factory=dict)
+
+    @property
+    def merged(self) -> tuple[MergedPart, ...]:
+        """The accepted parts, in a fixed order."""
+        parts = [(key, leg.header) for key, leg in self.legs.items() if leg.phase is Phase.MERGED and leg.header]
+        return tuple(MergedPart(*key, header.digest, header.contributors) for key, header in sorted(parts))
+
+    @property
+    def accepted(self) -> frozenset[ClientId]:
+        """Whose updates are in parts that are accepted, or being fetched to be."""
+        taken = ACTIVE | {Phase.MERGED}
+        headers = [leg.header for leg in self.legs.values() if leg.header and leg.phase in taken]
+        return frozenset(c.client for header in headers for c in header.contributors)
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is under way any more: time to judge."""
+        active = any(leg.phase in ACTIVE for leg in self.legs.values())
+        return not (active or self.orphans or self.admissions or self.releasing)
+
+    @property
+    def absences(self) -> tuple[tuple[Absence, ...], tuple[Absence, ...]]:
+        """(refused, lost), sorted, without anyone who contributed in the end."""
+        counted = self.accepted
+        refused = tuple(Absence(c, r) for c, r in sorted(self.refused.items()) if c not in counted)
+        known = counted | self.refused.keys()
+        return refused, tuple(Absence(c, r) for c, r in sorted(self.lost.items()) if c not in known)
+
+
+# --- commands --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPart:
+    key: PartKey
+    clients: tuple[ClientId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchPart:
+    """Get the part's bytes and check them; answer PartFetched."""
+
+    key: PartKey
+    header: PartHeader
+
+
+@dataclass(frozen=True, slots=True)
+class MergePart:
+    """Add the fetched bytes to the sum. From here on the part is in."""
+
+    key: PartKey
+
+
+@dataclass(frozen=True, slots=True)
+class AbortPart:
+    key: PartKey
+    reason: str
+    reoffer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AskRelease:
+    combiner: CombinerName
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    key: PartKey
+    client: ClientId
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Tell a client at ``combiner`` how its update of ``round`` ended."""
+
+    combiner: CombinerName
+    client: ClientId
+    round: int
+    counted: bool
+    reason: str
+
+
+Command = OpenPart | FetchPart | MergePart | AbortPart | AskRelease | Admit | Settle
+Outcome = tuple[Round, tuple[Command, ...]]
+
+# --- opening ---------------------------------------------------------------------------------------
+
+
+def open_round(number: int, base_model: Digest, network: Network, selected: Iterable[ClientId]) -> Outcome:
+    """Adopt what combiners hold of this round already, and open parts for the other selected clients."""
+    round_ = Round(number, base_model)
+    round_, commands = adopt_held(round_, network)
+    round_, more = extend(round_, network, selected)
+    return round_, commands + more
+
+
+def adopt_held(round_: Round, network: Network) -> Outcome:
+    """Go on with parts that live combiners hold from before a restart of the reducer."""
+    commands: tuple[Command, ...] = ()
+    for name, station in network.items():
+        for held in station.held:
+            key = PartKey(name, station.incarnation, held.part)
+            if held.round != round_.number or key in round_.legs:
+                continue
+            if round_.place.keys() & set(held.clients):
+                round_ = _put(round_, key, Leg(frozenset(), Phase.VOID))
+                commands += (AbortPart(key, "its clients count elsewhere by now", reoffer=True),)
+            else:
+                round_, more = _open(round_, key, held.clients)
+                commands += more
+    return round_, commands
+
+
+def extend(round_: Round, network: Network, selected: Iterable[ClientId]) -> Outcome:
+    """Open the next part at every combiner for the selected clients that have no place yet."""
+    commands: tuple[Command, ...] = ()
+    wanted = candidates(round_, network) & frozenset(selected)
+    for name, station in sorted(network.items()):
+        newcomers = sorted(station.clients & wanted)
+        if newcomers:
+            lost = {c: r for c, r in round_.lost.items() if c not in newcomers}
+            key = _next_key(round_, name, station.incarnation)
+            round_, more = _open(replace(round_, lost=lost), key, newcomers)
+            commands += more
+    return round_, commands
+
+
+def candidates(round_: Round, network: Network) -> frozenset[ClientId]:
+    """Attached clients that could still be asked: without a place yet, or lost and here again."""
+    here = attached(network).keys() - round_.accepted - round_.refused.keys()
+    return frozenset(c for c in here if c not in round_.place or c in round_.lost)
+
+
+def _open(round_: Round, key: PartKey, clients: Iterable[ClientId]) -> Outcome:
+    listed = tuple(clients)
+    place = {**round_.place, **dict.fromkeys(listed, key.combiner)}
+    admissions = {c: n for c, n in round_.admissions.items() if c not in listed}
+    round_ = replace(_put(round_, key, Leg(frozenset(listed))), place=place, admissions=admissions)
+    return round_, (OpenPart(key, listed),)
+
+
+def _next_key(round_: Round, combiner: CombinerName, incarnation: Incarnation) -> PartKey:
+    used = [key.part for key in round_.legs if key[:2] == (combiner, incarnation)]
+    return PartKey(combiner, incarnation, max(used, default=-1) + 1)
+
+
+def _put(round_: Round, key: PartKey, leg: Leg) -> Round:
+    return replace(round_, legs={**round_.legs, key: leg})
+
+
+# --- parts -----------------------------------------------------------------------------------------
+
+
+def part_sealed(round_: Round, key: PartKey, header: PartHeader) -> Outcome:
+    """A part is complete; fetch it unless its combiner was fenced or it counts somebody twice."""
+    leg = round_.legs.get(key)
+    if leg is None or leg.phase is not Phase.RUNNING:
+        if leg is not None and leg.phase is not Phase.FENCED:
+            return round_, ()
+        return round_, (AbortPart(key, "this part is not wanted any more", reoffer=True),)
+    if twice := overlap(round_.accepted, header):
+        reason = f"it counts {sorted(twice)[0]} a second time"
+        return _put(round_, key, Leg(leg.clients, Phase.VOID)), (AbortPart(key, reason, reoffer=True),)
+    refused = {**round_.refused, **{a.client: a.reason for a in header.refused}}
+    lost = {**round_.lost, **{a.client: a.reason for a in header.lost if a.client not in round_.accepted}}
+    round_ = replace(round_, refused=refused, lost=lost)
+    return _put(round_, key, Leg(leg.clients, Phase.FETCHING, header)), (FetchPart(key, header),)
+
+
+def part_fetched(round_: Round, key: PartKey, network: Network) -> Outcome:
+    """The bytes are here and right: the part is in, unless it was fenced while it travelled."""
+    leg = round_.legs.get(key)
+    if leg is None or leg.phase is not Phase.FETCHING or leg.header is None:
+        return round_, ()
+    round_ = _put(round_, key, replace(leg, phase=Phase.MERGED))
+    lost = {c: r for c, r in round_.lost.items() if c not in round_.accepted}
+    round_, commands = _open_waiting(replace(round_, lost=lost), key.combiner, network)
+    return round_, (MergePart(key), *commands)
+
+
+def part_aborted(round_: Round, key: PartKey, now: float) -> Round:
+    """A combiner dropped a running part by itself: its clients have no place now."""
+    leg = round_.legs.get(key)
+    if leg is None or leg.phase not in ACTIVE:
+        return round_
+    return _orphan(_put(round_, key, replace(leg, phase=Phase.VOID)), leg.clients, key.combiner, now)
+
+
+# --- combiners that go, and come back --------------------------------------------------------------
+
+
+def combiner_lost(round_: Round, combiner: CombinerName, incarnation: Incarnation, now: float) -> Round:
+    """Fence it: this process delivers nothing more of the parts it had. Its clients may come elsewhere."""
+    clients: frozenset[ClientId] = frozenset()
+    for key, leg in round_.legs.items():
+        if key[:2] == (combiner, incarnation) and leg.phase in ACTIVE:
+            clients |= leg.clients
+            round_ = _put(round_, key, Leg(leg.clients, Phase.FENCED))
+    clients |= {c for c, name in round_.admissions.items() if name == combiner}
+    round_ = _orphan(round_, clients, combiner, now)
+    return replace(round_, releasing={c: n for c, n in round_.releasing.items() if n != combiner})
+
+
+def _orphan(round_: Round, clients: frozenset[ClientId], combiner: CombinerName, now: float) -> Round:
+    gone = {c for c in clients if round_.place.get(c) == combiner} - round_.accepted - round_.refused.keys()
+    return replace(
+        round_,
+        orphans={**round_.orphans, **dict.fromkeys(gone, now)},
+        admissions={c: name for c, name in round_.admissions.items() if c not in gone},
+        releasing={c: name for c, name in round_.releasing.items() if c not in gone},
+    )
+
+
+def network_changed(round_: Round, network: Network) -> Outcome:
+    """Void the parts of fenced combiners that are back, and take orphans in where they are now."""
+    commands: tuple[Command, ...] = ()
+    for key, leg in round_.legs.items():
+        station = network.get(key.combiner)
+        if leg.phase is Phase.FENCED and station and station.incarnation == key.incarnation:
+            round_ = _put(round_, key, replace(leg, phase=Phase.VOID))
+            commands += (AbortPart(key, "the combiner was out of reach for too long", reoffer=True),)
+    round_, adopted = adopt_held(round_, network)
+    commands += adopted
+    where = attached(network)
+    for client in round_.orphans:
+        if client in where:
+            round_, more = admit(round_, client, where[client], network)
+            commands += more
+    return round_, commands
+
+
+def tick(round_: Round, now: float, grace: float) -> Round:
+    """Orphans that did not come back in time are lost, by name."""
+    gone = [c for c, since in round_.orphans.items() if now >= since + grace]
+    reason = f"its combiner went away and it did not come back within {grace:g} s"
+    return replace(
+        round_,
+        orphans={c: since for c, since in round_.orphans.items() if c not in gone},
+        lost={**round_.lost, **dict.fromkeys(gone, reason)},
+    )
+
+
+# --- clients that move -----------------------------------------------------------------------------
+
+
+def release_requested(round_: Round, header: UpdateHeader, combiner: CombinerName, network: Network) -> Outcome:
+    """A client offers this round's update at a combiner that does not list it."""
+    client = header.client
+    if client in round_.accepted or client in round_.releasing:
+        return round_, ()  # settled when the round is
+    if header.base_model != round_.base_model:
+        return round_, (Settle(combiner, client, round_.number, False, "trained from another base model"),)
+    if client in round_.refused:
+        return round_, (Settle(combiner, client, round_.number, False, round_.refused[client]),)
+    old = round_.place.get(client)
+    if old is None or old == combiner or not _may_fold(round_, old, client):
+        return admit(round_, client, combiner, network)
+    releasing = {**round_.releasing, client: combiner}
+    return replace(round_, releasing=releasing), (AskRelease(old, client),)
+
+
+def _may_fold(round_: Round, combiner: CombinerName, client: ClientId) -> bool:
+    return any(
+        key.combiner == combiner and leg.phase is Phase.RUNNING and client in leg.clients
+        for key, leg in round_.legs.items()
+    )
+
+
+def release_answered(round_: Round, client: ClientId, folded: bool, network: Network) -> Outcome:
+    """The old combiner has spoken: it counts there, or may count at the new one."""
+    target = round_.releasing.get(client)
+    round_ = replace(round_, releasing=_without(round_.releasing, client))
+    if target is None or folded:
+        return round_, ()
+    return admit(round_, client, target, network)
+
+
+def admit(round_: Round, client: ClientId, combiner: CombinerName, network: Network) -> Outcome:
+    """List a client at ``combiner``: in its running part, or in its next one."""
+    station = network.get(combiner)
+    if station is None:
+        return round_, ()
+    round_ = replace(
+        round_,
+        place={**round_.place, client: combiner},
+        admissions={**round_.admissions, client: combiner},
+        orphans=_without(round_.orphans, client),
+        lost=_without(round_.lost, client),
+    )
+    running = [k for k, leg in round_.legs.items()
+               if k[:2] == (combiner, station.incarnation) and leg.phase is Phase.RUNNING]  # fmt: skip
+    if running:
+        return round_, (Admit(running[-1], client),)
+    return _open_waiting(round_, combiner, network)
+
+
+def admit_answered(round_: Round, key: PartKey, client: ClientId, admitted: bool) -> Round:
+    """False: that part is sealing; the client stays noted for the next one."""
+    leg = round_.legs.get(key)
+    if not admitted or leg is None or round_.admissions.get(client) != key.combiner:
+        return round_
+    round_ = replace(round_, admissions=_without(round_.admissions, client))
+    return _put(round_, key, replace(leg, clients=leg.clients | {client}))
+
+
+def _open_waiting(round_: Round, combiner: CombinerName, network: Network) -> Outcome:
+    """Open the next part for the clients admitted at ``combiner``, once none is under way there."""
+    station = network.get(combiner)
+    waiting = [c for c, name in round_.admissions.items() if name == combiner]
+    if station is None or not waiting:
+        return round_, ()
+    busy = any(k[:2] == (combiner, station.incarnation) and leg.phase in ACTIVE for k, leg in round_.legs.items())
+    if busy:
+        return round_, ()
+    return _open(round_, _next_key(round_, combiner, station.incarnation), waiting)
+
+
+def _without(mapping: Mapping[ClientId, V], client: ClientId) -> dict[ClientId, V]:
+    return {c: value for c, value in mapping.items() if c != client}

@@ -1,0 +1,120 @@
+"""The way in: what the web server's threads ask of the reducer, and the only place where they cross.
+
+Reads go straight to the stores. Commands go through a bounded inbox to the event loop that owns the
+reducer, and wait there for their answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Iterable, Mapping
+from concurrent.futures import TimeoutError as FutureTimeout
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
+
+from fedn.aggregation.blocks import check_finite
+from fedn.domain.errors import Busy, InvalidModel, Unavailable
+from fedn.domain.ids import ClientId, Digest, SessionId, check_digest
+from fedn.domain.messages import Assignment, Registration
+from fedn.domain.model import layout_of
+from fedn.domain.plan import Plan
+from fedn.ports import Buffer, ModelInfo, ModelStore, Observed, SessionInfo, StateStore
+from fedn.reducer.events import EventHub
+from fedn.reducer.federation import Reducer, newest_seed
+from fedn.reducer.network import NetworkView
+from fedn.stores.trail import TrailReport, verify_trail
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 30.0
+"""How long a command may take before its caller is told to try again."""
+
+
+class ReducerService:
+    """Thread-safe. Implements `fedn.reducer.front.Front`."""
+
+    def __init__(
+        self, reducer: Reducer, loop: asyncio.AbstractEventLoop, hub: EventHub, max_model_bytes: int, queue: int
+    ) -> None:
+        self.state: StateStore = reducer.state
+        self.models: ModelStore = reducer.models
+        self.hub = hub
+        self._reducer = reducer
+        self._loop = loop
+        self._max_model_bytes = max_model_bytes
+        self._inbox = BoundedSemaphore(queue)
+
+    def network(self) -> NetworkView:
+        return self._reducer.view
+
+    def ready(self) -> str:
+        """'' once the reducer has its term; else why not."""
+        if self._reducer.deposed.is_set():
+            return "another reducer has taken over"
+        return "" if self._reducer.view.term else "starting"
+
+    def register(self, registration: Registration) -> None:
+        self._command(self._reducer.register(registration))
+
+    def assign(self, client: ClientId, prefer: str, avoid: str) -> Assignment:
+        return self._command(self._reducer.assign(client, prefer, avoid))
+
+    def seed_model(self, chunks: Iterable[Buffer], name: str, size: int) -> ModelInfo:
+        """Store a seed model after checking that it is a finite, well-formed safetensors file.
+
+        Raises InvalidModel; then nothing is kept.
+        """
+        if size > self._max_model_bytes:
+            raise InvalidModel("model", f"is {size} bytes; the limit is {self._max_model_bytes}",
+                               "raise max_model_bytes of the reducer")  # fmt: skip
+        known = set(self.models.digests())
+        digest, size = self.models.put(chunks)
+        try:
+            self._check_model(digest)
+        except InvalidModel:
+            if digest not in known:
+                self.models.delete(digest)
+            raise
+        info = ModelInfo(digest, size, name[:200] or f"seed {digest[:8]}", "seed", time.time())
+        self.state.add_model(info)
+        self.hub.observe(Observed("model_seeded", {"model": digest, "name": info.name, "size": size}))
+        return info
+
+    def _check_model(self, digest: Digest) -> None:
+        with self.models.map(digest) as file:
+            layout = layout_of(file)
+            if not layout.float_runs:
+                raise InvalidModel("model", "holds no floating-point tensor", "there is nothing to average")
+            if name := check_finite(file[layout.data_start :], layout):
+                raise InvalidModel(f"tensor {name!r}", "holds NaN, infinity or absurdly large numbers",
+                                   "export a model that has not diverged")  # fmt: skip
+
+    def start_session(self, name: str, model: str, plan: Plan) -> SessionInfo:
+        """Start a session on the model with this digest, or the newest seed model if it is ''."""
+        digest = check_digest("model", model) if model else newest_seed(self.state)
+        return self._command(self._reducer.start_session(name, digest, self.models.size(digest), plan))
+
+    def stop_session(self, session: SessionId) -> SessionInfo:
+        self.state.session(session)
+        return self._command(self._reducer.stop_session(session))
+
+    def round_progress(self, session: SessionId) -> Mapping[str, Any]:
+        return self._reducer.progress(session)
+
+    def verify_trail(self, session: SessionId) -> TrailReport:
+        return verify_trail(self.state, self.models, session)
+
+    def _command(self, work: Coroutine[Any, Any, T]) -> T:
+        if not self._inbox.acquire(blocking=False):
+            work.close()
+            raise Busy("the reducer's command queue is full (command_queue); try again")
+        try:
+            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+            try:
+                return asked.result(ANSWER_SECONDS)
+            except FutureTimeout:
+                asked.cancel()
+                raise Unavailable(f"no answer within {ANSWER_SECONDS:g} s; try again") from None
+        finally:
+            self._inbox.release()

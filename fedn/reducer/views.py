@@ -1,0 +1,104 @@
+"""The plain status page at /: network, sessions, rounds with their metrics. Live through the event stream.
+
+One fragment is rendered here, escaped by the template; the script in the page swaps it in whenever
+something happened. The page asks nothing of any other machine.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint, Response, render_template, send_from_directory
+
+from fedn.domain.errors import NotFound
+from fedn.ports import SessionInfo
+from fedn.reducer.front import Front
+from fedn.reducer.rest_forms import metrics_by_round, round_form, whole_rounds
+
+SESSIONS_SHOWN = 10
+ROUNDS_SHOWN = 25
+CURVE = (240, 48)
+"""Width and height of the drawn metric, in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """A session as the page shows it: newest rounds first, and one metric as a drawn curve."""
+
+    info: SessionInfo
+    progress: dict[str, Any]
+    rounds: list[dict[str, Any]]
+    names: list[str]
+    curve_name: str
+    curve: str
+
+
+def page_routes(front: Front) -> Blueprint:
+    """/ with its fragment and its files."""
+    routes = Blueprint("page", __name__, static_folder="static", template_folder="templates")
+
+    @routes.get("/")
+    def page() -> str:
+        """The status page."""
+        return render_template("status.html", **_content(front))
+
+    @routes.get("/fragment")
+    def fragment() -> str:
+        """The part of the page that changes."""
+        return render_template("fragment.html", **_content(front))
+
+    @routes.get("/favicon.ico")
+    def favicon() -> Response:
+        """The icon."""
+        return send_from_directory(str(routes.static_folder), "favicon.svg", mimetype="image/svg+xml")
+
+    routes.add_app_template_filter(_moment, "moment")
+    routes.add_app_template_filter(_number, "number")
+    return routes
+
+
+def _content(front: Front) -> dict[str, Any]:
+    sessions = front.state.sessions()
+    return {
+        "network": front.network(),
+        "reason": front.ready(),
+        "sessions": [_session(front, info) for info in sessions[:SESSIONS_SHOWN]],
+        "hidden": max(0, len(sessions) - SESSIONS_SHOWN),
+    }
+
+
+def _session(front: Front, info: SessionInfo) -> SessionView:
+    after = max(info.head.round - ROUNDS_SHOWN, -1)
+    rows, _ = whole_rounds(front.state, info.session, after)
+    means = {item["round"]: item.get("validate", {}).get("metrics", {}) for item in metrics_by_round(rows)}
+    stored = front.state.records(info.session, after=after, limit=ROUNDS_SHOWN)
+    rounds = [round_form(item) | {"metrics": means.get(item.record.round, {})} for item in stored]
+    names = sorted({name for item in rounds for name in item["metrics"]}, key=lambda n: (n != "accuracy", n))
+    values = [item["metrics"][names[0]] for item in rounds if names and names[0] in item["metrics"]]
+    try:
+        progress = dict(front.round_progress(info.session))
+    except NotFound:  # it ended; nothing is live
+        progress = {}
+    return SessionView(info, progress, rounds[::-1], names[:4], names[0] if names else "", curve(values))
+
+
+def curve(values: list[float]) -> str:
+    """Points of an SVG polyline through ``values``, scaled to `CURVE`; '' for fewer than two."""
+    if len(values) < 2:
+        return ""
+    (width, height), low, high = CURVE, min(values), max(values)
+    scale = (high - low) or 1.0
+    points = enumerate(values)
+    return " ".join(
+        f"{x * width / (len(values) - 1):.1f},{height - (y - low) / scale * height:.1f}" for x, y in points
+    )
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _number(value: float) -> str:
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"

@@ -1,0 +1,1 @@
+"""Which of the clients that could take part in a round do."""

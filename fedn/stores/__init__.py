@@ -1,0 +1,82 @@
+"""Stores: where a URL from the settings becomes a StateStore or a ModelStore.
+
+Paths are taken literally, as typed: no percent-decoding, no ``~``, no options behind a ``?``.
+
+    state    sqlite:///fedn.db           relative to the working directory (three slashes)
+             sqlite:////var/fedn.db      absolute (four slashes, as in SQLAlchemy)
+             memory://                   gone with the process
+    models   file:models                 relative to the working directory (no slashes)
+             file:///var/models          absolute (three slashes, as in RFC 8089)
+             memory://                   gone with the process
+
+Neighbours: `fedn.ports` has the Protocols, `fedn.stores.trail` verifies what is kept here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fedn.domain.errors import InvalidConfig
+from fedn.ports import ModelStore, StateStore
+
+_STATE_SCHEMES = "known are sqlite:///relative, sqlite:////absolute and memory://"
+_MODEL_SCHEMES = "known are file:relative, file:///absolute and memory://"
+
+
+def open_state(url: str, *, read_only: bool = False) -> StateStore:
+    """Open the state store at ``url``, creating it unless ``read_only``.
+
+    Read-only is for tools beside a running reducer: it creates nothing and every write raises
+    StoreUnavailable.
+
+    Raises:
+        InvalidConfig: naming ``state_store``, for a URL of no known form.
+        NotFound: read-only, and there is nothing at that path.
+        Incompatible: the file was written by a newer fedn.
+    """
+    if url == "memory://":
+        from fedn.stores.memory import MemoryState
+
+        return MemoryState()
+    if url.startswith("sqlite:"):
+        from fedn.stores.sqlite import SqliteState  # sqlite3 is loaded only by those who use it
+
+        return SqliteState(_sqlite_path(url), read_only=read_only)
+    raise InvalidConfig("state_store", f"{url[:200]!r} has no known scheme", _STATE_SCHEMES)
+
+
+def open_models(url: str, *, read_only: bool = False) -> ModelStore:
+    """Open the model store at ``url``, creating it unless ``read_only``.
+
+    Raises:
+        InvalidConfig: naming ``model_store``, for a URL of no known form.
+        NotFound: read-only, and there is nothing at that path.
+    """
+    if url == "memory://":
+        from fedn.stores.memory import MemoryModels
+
+        return MemoryModels()
+    if url.startswith("file:"):
+        from fedn.stores.files import FileModels
+
+        return FileModels(_file_path(url), read_only=read_only)
+    raise InvalidConfig("model_store", f"{url[:200]!r} has no known scheme", _MODEL_SCHEMES)
+
+
+def _sqlite_path(url: str) -> Path:
+    path = url.removeprefix("sqlite:///")
+    if path == url or not path or path == ":memory:" or "?" in path:
+        raise InvalidConfig("state_store", f"{url[:200]!r} names no file", _STATE_SCHEMES)
+    return Path(path)
+
+
+def _file_path(url: str) -> Path:
+    path = url.removeprefix("file:")
+    absolute = path.startswith("///")
+    path = path.removeprefix("//") if absolute else path
+    if not path.strip("/") or (path.startswith("/") and not absolute) or "?" in path:
+        raise InvalidConfig("model_store", f"{url[:200]!r} names no directory", _MODEL_SCHEMES)
+    return Path(path)
+
+
+__all__ = ["open_models", "open_state"]

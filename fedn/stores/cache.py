@@ -1,0 +1,105 @@
+"""Models fetched by digest and kept for a while, at a combiner or a client.
+
+One download serves everybody who asks meanwhile; a broken one goes on where it stopped. Small models
+stay in memory, the others in a file-backed store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager
+
+from fedn.domain.errors import LinkBroken
+from fedn.domain.ids import Digest
+from fedn.domain.messages import FetchRequest
+from fedn.ports import Buffer, ModelStore
+from fedn.stores.memory import MemoryModels
+
+Fetch = Callable[[FetchRequest], AsyncIterator[Buffer]]
+
+SMALL_BYTES = 64 * 2**10
+_TRIES = 6
+
+
+class ModelCache:
+    """The ``keep`` most recently used models of each size class."""
+
+    def __init__(self, large: ModelStore, keep: int) -> None:
+        self._stores = {True: MemoryModels(), False: large}
+        self._keep = keep
+        self._recent: dict[Digest, bool] = {digest: False for digest in large.digests()}
+        self._downloads: dict[Digest, asyncio.Task[None]] = {}
+
+    async def ensure(self, digest: Digest, size: int, fetch: Fetch) -> None:
+        """Have the model here. Raises LinkBroken, NotFound, Damaged."""
+        if digest in self._recent:
+            self._recent[digest] = self._recent.pop(digest)
+            return
+        task = self._downloads.get(digest)
+        if task is None:
+            task = asyncio.create_task(self._download(digest, size <= SMALL_BYTES, fetch))
+            self._downloads[digest] = task
+            task.add_done_callback(lambda _: self._downloads.pop(digest, None))
+        await asyncio.shield(task)
+
+    def read(self, digest: Digest, offset: int) -> Iterator[Buffer]:
+        """Raises NotFound when the model is not here (any more)."""
+        return self._store(digest).read(digest, offset)
+
+    def map(self, digest: Digest) -> AbstractContextManager[memoryview]:
+        return self._store(digest).map(digest)
+
+    def _store(self, digest: Digest) -> ModelStore:
+        return self._stores[self._recent.get(digest, True)]
+
+    async def _download(self, digest: Digest, small: bool, fetch: Fetch) -> None:
+        store, chunks = self._stores[small], resumed(fetch, digest)
+        if small:
+            store.put([bytes(chunk) async for chunk in chunks], digest)
+        else:
+            await _put_stream(store, chunks, digest)
+        self._recent[digest] = small
+        self._evict(small)
+
+    def _evict(self, small: bool) -> None:
+        kept = [digest for digest, is_small in self._recent.items() if is_small is small]
+        for digest in kept[: max(0, len(kept) - self._keep)]:
+            del self._recent[digest]
+            self._stores[small].delete(digest)
+
+    async def close(self) -> None:
+        for task in self._downloads.values():
+            task.cancel()
+        await asyncio.gather(*self._downloads.values(), return_exceptions=True)
+
+
+async def resumed(fetch: Fetch, digest: Digest) -> AsyncIterator[Buffer]:
+    """The whole blob, from as many calls as it takes; gives up after six without a byte between them."""
+    offset, tries = 0, 0
+    while True:
+        try:
+            async for chunk in fetch(FetchRequest(digest, offset)):
+                offset, tries = offset + len(chunk), 0
+                yield chunk
+            return
+        except LinkBroken:
+            tries += 1
+            if tries == _TRIES:
+                raise
+            await asyncio.sleep(random.uniform(0.5, 1) * 0.05 * 2**tries)
+
+
+async def _put_stream(store: ModelStore, chunks: AsyncIterator[Buffer], digest: Digest) -> None:
+    """Let the store's blocking put() pull an async stream, chunk by chunk, from its own thread."""
+    loop = asyncio.get_running_loop()
+
+    async def following() -> Buffer | None:
+        return await anext(chunks, None)
+
+    def pull() -> Iterator[Buffer]:
+        while (chunk := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
+            yield chunk
+
+    await asyncio.to_thread(store.put, pull(), digest)

@@ -1,0 +1,231 @@
+"""One SQLite file: a single writer, pooled readers, and every failure in this system's words.
+
+Knows connections, durability and the schema; `fedn.stores.sqlite` knows the questions. Several
+processes may have the same file open: SQLite's write-ahead log keeps readers and writers apart.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from fedn.domain.errors import Damaged, FednError, Incompatible, InvalidConfig, NotFound, StoreUnavailable
+from fedn.stores.disk import disk_errors, make_directory, sync_directory
+
+SCHEMA_VERSION = 1
+APPLICATION_ID = 0x6665646E
+"""'fedn' in ASCII; tells our files from other programs'."""
+BUSY_SECONDS = 2.0
+"""How long a call waits for another process's write before it raises StoreUnavailable."""
+IDLE_READERS = 8
+"""Connections kept open for the next reader; more are opened when more threads read at once."""
+OLDEST_SQLITE = (3, 37)
+"""The first with STRICT tables."""
+
+SCHEMA = (
+    "CREATE TABLE term (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL) STRICT",
+    "INSERT INTO term VALUES (1, 0)",
+    """CREATE TABLE sessions (
+        session TEXT NOT NULL UNIQUE, name TEXT NOT NULL, plan TEXT NOT NULL, state TEXT NOT NULL,
+        reason TEXT NOT NULL, created_at REAL NOT NULL, head_round INTEGER NOT NULL,
+        head_record TEXT NOT NULL, head_model TEXT NOT NULL, head_model_size INTEGER NOT NULL) STRICT""",
+    # The digest is taken over raw, exactly as it is kept here.
+    """CREATE TABLE records (
+        session TEXT NOT NULL, round INTEGER NOT NULL, digest TEXT NOT NULL, raw BLOB NOT NULL,
+        UNIQUE (session, round)) STRICT""",
+    """CREATE TABLE metrics (
+        session TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL, client TEXT NOT NULL,
+        examples INTEGER NOT NULL, metrics TEXT NOT NULL,
+        PRIMARY KEY (session, round, kind, client)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE models (
+        digest TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, name TEXT NOT NULL, origin TEXT NOT NULL,
+        created_at REAL NOT NULL) STRICT""",
+    "CREATE INDEX models_newest ON models (created_at)",
+    """CREATE TABLE combiners (
+        combiner TEXT NOT NULL PRIMARY KEY, address TEXT NOT NULL, incarnation TEXT NOT NULL,
+        registered_at REAL NOT NULL) STRICT""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+
+# One statement, so that all three are of one moment even while another process creates the tables.
+_IDENTITY = """SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
+    FROM pragma_user_version, pragma_application_id"""
+
+
+class Database:
+    """Connections to one file. Safe to use from many threads; close it when done."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> None:
+        self.path = path
+        self._busy_seconds = busy_seconds
+        self._write_lock = threading.Lock()
+        self._pool_lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
+        self._writer: sqlite3.Connection | None = None
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed")
+        if read_only:
+            self._check_existing()
+        else:
+            make_directory(path.absolute().parent)
+            if not path.exists():
+                self._create()
+            self._writer = self._open_writer(path)
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading. Fetch everything before leaving, or the log can't be cut."""
+        with _our_words(self.path):
+            connection = self._borrow()
+            try:
+                yield connection
+            finally:
+                self._give_back(connection)
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """The one writing connection, inside a transaction that is on disk when this block ends."""
+        with self._write_lock, _our_words(self.path):
+            connection = self._writer
+            if connection is None:
+                why = "closed" if self._closed else "open for reading only"
+                raise StoreUnavailable(f"{self.path} is {why}", path=str(self.path))
+            with _transaction(connection):
+                yield connection
+
+    def close(self) -> None:
+        """Close every connection; the writer last, so that it can fold the log into the file."""
+        with self._write_lock, _our_words(self.path):
+            with self._pool_lock:
+                self._closed = True
+                connections, self._idle = self._idle, []
+            writer, self._writer = self._writer, None
+            for connection in connections + ([writer] if writer else []):
+                connection.close()
+
+    def _borrow(self) -> sqlite3.Connection:
+        with self._pool_lock:
+            if self._closed:
+                raise StoreUnavailable(f"{self.path} is closed")
+            if self._idle:
+                return self._idle.pop()
+        return self._connect(self.path, "ro")
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        with self._pool_lock:
+            if not self._closed and len(self._idle) < IDLE_READERS:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+    def _connect(self, path: Path, mode: str) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=self._busy_seconds,
+            isolation_level=None, check_same_thread=False,
+        )  # fmt: skip
+        connection.text_factory = _text
+        return connection
+
+    def _create(self) -> None:
+        """Make a new file aside and give it its name when it is whole.
+
+        Processes that open a new file at once would otherwise meet while it is switched to the
+        write-ahead log, for which SQLite does not wait.
+        """
+        aside = self.path.with_name(f"{self.path.name}.{uuid4().hex}.new")
+        try:
+            self._open_writer(aside).close()
+            with suppress(OSError):  # another was quicker, or there are no hard links: then in place
+                self.path.hardlink_to(aside)
+            with disk_errors(self.path):
+                sync_directory(aside.absolute().parent)
+        finally:
+            with disk_errors(aside):
+                aside.unlink(missing_ok=True)
+
+    def _open_writer(self, path: Path) -> sqlite3.Connection:
+        with _our_words(path):
+            connection = self._connect(path, "rwc")
+            try:
+                _prepare(connection, path)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+    def _check_existing(self) -> None:
+        if not self.path.is_file():
+            raise NotFound(f"there is no state store at {self.path}", path=str(self.path))
+        try:
+            with self.read() as connection:
+                if _version(connection, self.path) == 0:
+                    raise NotFound(f"the state store at {self.path} is empty", path=str(self.path))
+        except BaseException:
+            self.close()
+            raise
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check whose file it is, make writes durable, create the tables of a new one."""
+    version = _version(connection, path)  # before anything is changed: it may be somebody else's
+    # Asked first: setting it needs the whole file, which another process may be using.
+    mode = connection.execute("PRAGMA journal_mode").fetchone()
+    if mode != ("wal",) and connection.execute("PRAGMA journal_mode = wal").fetchone() != ("wal",):
+        raise StoreUnavailable(f"{path} is on a file system without shared memory, which SQLite's log needs")
+    connection.execute("PRAGMA synchronous = FULL")
+    if version == SCHEMA_VERSION:
+        return
+    with _transaction(connection):
+        if _version(connection, path) == 0:  # another process may have been quicker
+            for statement in SCHEMA:
+                connection.execute(statement)
+
+
+def _version(connection: sqlite3.Connection, path: Path) -> int:
+    """The schema version; 0 is a new file. Refuses newer ones and other programs' files."""
+    version, application, tables = connection.execute(_IDENTITY).fetchone()
+    if application != APPLICATION_ID and (version or tables):
+        raise InvalidConfig("state_store", f"{path} belongs to another program", "give another path")
+    if version > SCHEMA_VERSION:
+        raise Incompatible(
+            f"{path} has schema version {version}, this fedn knows up to {SCHEMA_VERSION}: "
+            "use a newer fedn or another file", path=str(path), version=version,
+        )  # fmt: skip
+    return int(version)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+@contextmanager
+def _our_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translated(path, error) from error
+
+
+def _translated(path: Path, error: sqlite3.Error) -> FednError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Damaged(f"{path} is not a whole SQLite file: {error}", path=str(path))
+    return StoreUnavailable(f"{path} did not answer: {error}", path=str(path))
+
+
+def _text(raw: bytes) -> str:
+    """A damaged text must reach the check that finds it, not stop the reader on the way."""
+    return raw.decode("utf-8", "replace")

@@ -1,0 +1,182 @@
+"""The embedded ModelStore: one file per blob, named by its sha256, written once.
+
+A blob appears under its name only when it is whole and on disk: it streams into a temporary file,
+is hashed on the way, and is renamed. Blobs live at ``root/ab/abcdef…``, temporary files at
+``root/.incoming-…``. The memory twin is in `fedn.stores.memory`.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO
+from uuid import uuid4
+
+from fedn.domain.errors import NotFound, StoreUnavailable
+from fedn.domain.ids import Digest, check_digest
+from fedn.ports import Buffer
+from fedn.stores import rules
+from fedn.stores.disk import disk_errors, make_directory, sync_directory
+
+STALE_SECONDS = 3600.0
+"""A temporary file untouched for this long belongs to a dead writer."""
+
+_INCOMING = re.compile(r"\.incoming-[0-9a-f]{32}\Z")
+_SHARD = re.compile(r"[0-9a-f]{2}\Z")
+_BLOB = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class FileModels:
+    """A ModelStore in a directory. Several processes may use it at once."""
+
+    def __init__(self, root: str | Path, *, read_only: bool = False) -> None:
+        self._root = Path(root)
+        self._read_only = read_only
+        self._durable_shards: set[str] = set()
+        if not read_only:
+            make_directory(self._root.absolute())
+            _remove_stale(self._root)
+        elif not self._root.is_dir():
+            raise NotFound(f"there is no model store at {self._root}", path=str(self._root))
+
+    def put(self, chunks: Iterable[Buffer], expected: Digest | None = None) -> tuple[Digest, int]:
+        self._check_writable()
+        if expected is not None:
+            check_digest("expected", expected)
+        temporary = self._root / f".incoming-{uuid4().hex}"
+        try:
+            digest, size = self._receive(temporary, chunks)
+            if expected is not None and expected != digest:
+                raise rules.wrong_digest(expected, digest)
+            with disk_errors(temporary):
+                self._publish(temporary, digest)
+        finally:
+            with disk_errors(temporary):
+                temporary.unlink(missing_ok=True)
+        return digest, size
+
+    def size(self, digest: Digest) -> int:
+        path = self._path(digest)
+        with _found(path, digest):
+            return path.stat().st_size
+
+    def read(self, digest: Digest, offset: int = 0) -> Iterator[Buffer]:
+        """Checks at once, opens with the first chunk: an iterator nobody uses holds no file."""
+        rules.check_offset(digest, offset, self.size(digest))
+        return _chunks(self._path(digest), digest, offset)
+
+    @contextmanager
+    def map(self, digest: Digest) -> Iterator[memoryview]:
+        path = self._path(digest)
+        with _found(path, digest), path.open("rb") as file:
+            empty = os.fstat(file.fileno()).st_size == 0
+            mapping = None if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        view = memoryview(b"" if mapping is None else mapping)
+        try:
+            yield view
+        finally:
+            # An array over the view may outlive this block; then the collector unmaps the file later.
+            with suppress(BufferError):
+                view.release()
+                if mapping is not None:
+                    mapping.close()
+
+    def delete(self, digest: Digest) -> None:
+        """Forget a blob; views of it that are mapped stay valid."""
+        self._check_writable()
+        path = self._path(digest)
+        with disk_errors(path):
+            path.unlink(missing_ok=True)
+
+    def digests(self) -> Iterator[Digest]:
+        with disk_errors(self._root):
+            for shard in sorted(path for path in self._root.iterdir() if _SHARD.match(path.name)):
+                for path in sorted(shard.iterdir()):
+                    if _BLOB.match(path.name) and path.name.startswith(shard.name):
+                        yield Digest(path.name)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _check_writable(self) -> None:
+        if self._read_only:
+            raise StoreUnavailable(f"{self._root} is open for reading only", path=str(self._root))
+
+    def _path(self, digest: Digest) -> Path:
+        check_digest("digest", digest)
+        return self._root / digest[:2] / digest
+
+    def _receive(self, temporary: Path, chunks: Iterable[Buffer]) -> tuple[Digest, int]:
+        with disk_errors(temporary):
+            file = temporary.open("xb")
+        with file:
+            digest, size = _copy(chunks, file, temporary)
+            with disk_errors(temporary):
+                file.flush()
+                os.fsync(file.fileno())
+        return digest, size
+
+    def _publish(self, temporary: Path, digest: Digest) -> None:
+        """Give a whole, synced file its name; the first of equal blobs stays.
+
+        The directory is synced even if the blob was there: its other writer may not have got so far.
+        """
+        path = self._path(digest)
+        shard = path.parent
+        if shard.name not in self._durable_shards:
+            shard.mkdir(exist_ok=True)
+            sync_directory(self._root)
+            self._durable_shards.add(shard.name)
+        if not path.exists():
+            temporary.replace(path)
+        sync_directory(shard)
+
+
+def _copy(chunks: Iterable[Buffer], file: BinaryIO, path: Path) -> tuple[Digest, int]:
+    """Write and hash. Only errors of the disk are ours: those of the iterator go to the caller."""
+    hasher, size = sha256(), 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        with disk_errors(path):
+            size += file.write(chunk)
+    return Digest(hasher.hexdigest()), size
+
+
+def _chunks(path: Path, digest: Digest, offset: int) -> Iterator[bytes]:
+    with _found(path, digest):
+        file = path.open("rb")
+    with file:
+        with disk_errors(path):
+            file.seek(offset)
+        while True:
+            with disk_errors(path):
+                chunk = file.read(rules.CHUNK_BYTES)
+            if not chunk:
+                return
+            yield chunk
+
+
+@contextmanager
+def _found(path: Path, digest: Digest) -> Iterator[None]:
+    with disk_errors(path):
+        try:
+            yield
+        except FileNotFoundError:
+            raise rules.no_model(digest) from None
+
+
+def _remove_stale(root: Path) -> None:
+    """Remove what writers left that died an hour ago or more; touch nothing that is not ours."""
+    oldest = time.time() - STALE_SECONDS
+    with disk_errors(root):
+        for path in root.iterdir():
+            if _INCOMING.match(path.name):
+                with suppress(FileNotFoundError):  # another process may clean up at the same time
+                    if path.lstat().st_mtime < oldest:
+                        path.unlink()

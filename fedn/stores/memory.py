@@ -1,0 +1,198 @@
+"""The memory twins of both stores: the same promises as sqlite and files, gone with the process.
+
+Used by the in-process federation and by tests; the rules they share with sqlite are in
+`fedn.stores.rules`.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from hashlib import sha256
+from typing import TypeVar
+
+from fedn.domain.ids import CombinerName, Digest, SessionId, check_digest
+from fedn.domain.round import Head, StoredRecord, head_of
+from fedn.domain.update import finite_metrics
+from fedn.ports import Buffer, CombinerInfo, MetricRow, ModelInfo, SessionInfo
+from fedn.stores import rules
+
+_Dated = TypeVar("_Dated", SessionInfo, ModelInfo)
+
+
+class MemoryState:
+    """A StateStore in dictionaries behind one lock. Durable as long as the object lives."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._term = 0
+        self._sessions: dict[SessionId, SessionInfo] = {}
+        self._rows: dict[SessionId, list[tuple[int, str, bytes]]] = {}
+        self._metrics: dict[SessionId, dict[tuple[int, str, str], MetricRow]] = {}
+        self._models: dict[Digest, ModelInfo] = {}
+        self._combiners: dict[CombinerName, CombinerInfo] = {}
+
+    def take_term(self) -> int:
+        with self._lock:
+            self._term += 1
+            return self._term
+
+    def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
+        rules.check_genesis(info, genesis)
+        with self._lock:
+            if info.session in self._sessions:
+                raise rules.session_exists(info.session)
+            self._sessions[info.session] = info
+            self._rows[info.session] = [(0, genesis.digest, genesis.raw)]
+            self._metrics[info.session] = {}
+
+    def set_session_state(self, session: SessionId, state: str, reason: str, term: int) -> None:
+        with self._lock:
+            rules.check_term(term, self._term)
+            info = self._session(session)
+            self._sessions[session] = replace(info, state=state, reason=reason)
+
+    def session(self, session: SessionId) -> SessionInfo:
+        with self._lock:
+            return self._session(session)
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        with self._lock:
+            infos = list(self._sessions.values())
+        return _newest_first(infos)
+
+    def commit_round(self, stored: StoredRecord, term: int) -> Head:
+        rules.check_bytes(stored)
+        record = stored.record
+        with self._lock:
+            rules.check_term(term, self._term)
+            info = self._session(record.session)
+            rows = self._rows[record.session]
+            if rules.follows(stored, info.head):
+                rows.append((record.round, stored.digest, stored.raw))
+                info = replace(info, head=head_of(stored))
+                self._sessions[record.session] = info
+            elif (record.round, stored.digest, stored.raw) not in rows:
+                rules.refuse_commit(stored, info.head)
+            return info.head
+
+    def record(self, session: SessionId, round: int) -> StoredRecord:
+        rows = self.raw_records(session, round - 1, 1)
+        if not rows or rows[0][0] != round:
+            raise rules.no_record(session, round)
+        return rules.read_stored(session, *rows[0])
+
+    def records(self, session: SessionId, after: int = -1, limit: int = 1000) -> Sequence[StoredRecord]:
+        return [rules.read_stored(session, *row) for row in self.raw_records(session, after, limit)]
+
+    def raw_records(
+        self, session: SessionId, after: int = -1, limit: int = 1000
+    ) -> Sequence[tuple[int, str, bytes]]:
+        limit = rules.check_limit(limit)
+        with self._lock:
+            self._session(session)
+            rows = self._rows[session]
+            start = bisect_right(rows, after, key=lambda row: row[0])
+            return rows[start : start + limit]
+
+    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
+        kept = [replace(row, metrics=finite_metrics(row.metrics)) for row in rows]
+        with self._lock:
+            for row in kept:
+                self._session(row.session)
+            for row in kept:
+                self._metrics[row.session][row.round, row.kind, row.client] = row
+
+    def metrics(self, session: SessionId, after: int = -1, limit: int = 10_000) -> Sequence[MetricRow]:
+        limit = rules.check_limit(limit)
+        with self._lock:
+            self._session(session)
+            found = [row for row in self._metrics[session].values() if row.round > after]
+        return sorted(found, key=lambda row: (row.round, row.kind, row.client))[:limit]
+
+    def add_model(self, info: ModelInfo) -> None:
+        with self._lock:
+            self._models.setdefault(info.digest, info)
+
+    def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
+        limit = rules.check_limit(limit)
+        with self._lock:
+            infos = list(self._models.values())
+        return _newest_first(infos)[:limit]
+
+    def put_combiner(self, info: CombinerInfo) -> None:
+        with self._lock:
+            self._combiners[info.combiner] = info
+
+    def combiners(self) -> Sequence[CombinerInfo]:
+        with self._lock:
+            return sorted(self._combiners.values(), key=lambda info: info.combiner)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _session(self, session: SessionId) -> SessionInfo:
+        try:
+            return self._sessions[session]
+        except KeyError:
+            raise rules.no_session(session) from None
+
+
+class MemoryModels:
+    """A ModelStore in one dictionary."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[Digest, bytes] = {}
+
+    def put(self, chunks: Iterable[Buffer], expected: Digest | None = None) -> tuple[Digest, int]:
+        if expected is not None:
+            check_digest("expected", expected)
+        # A caller may fill the same buffer again for its next chunk, so each one is copied at once.
+        blob = b"".join([bytes(chunk) for chunk in chunks])
+        digest = Digest(sha256(blob).hexdigest())
+        if expected is not None and expected != digest:
+            raise rules.wrong_digest(expected, digest)
+        self._blobs.setdefault(digest, blob)
+        return digest, len(blob)
+
+    def size(self, digest: Digest) -> int:
+        return len(self._blob(digest))
+
+    def read(self, digest: Digest, offset: int = 0) -> Iterator[Buffer]:
+        blob = self._blob(digest)
+        rules.check_offset(digest, offset, len(blob))
+        return rules.chunks_of(memoryview(blob), offset)
+
+    @contextmanager
+    def map(self, digest: Digest) -> Iterator[memoryview]:
+        view = memoryview(self._blob(digest))
+        try:
+            yield view
+        finally:
+            with suppress(BufferError):  # somebody still looks at it: the collector releases it later
+                view.release()
+
+    def delete(self, digest: Digest) -> None:
+        self._blobs.pop(check_digest("digest", digest), None)
+
+    def digests(self) -> Iterator[Digest]:
+        return iter(sorted(self._blobs))
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def _blob(self, digest: Digest) -> bytes:
+        try:
+            return self._blobs[check_digest("digest", digest)]
+        except KeyError:
+            raise rules.no_model(digest) from None
+
+
+def _newest_first(infos: list[_Dated]) -> list[_Dated]:
+    """By creation time; of equal times the one added last comes first, as in sqlite."""
+    infos.reverse()
+    infos.sort(key=lambda info: -info.created_at)
+    return infos

@@ -1,0 +1,108 @@
+"""What every state store checks before it writes, in one wording. Used by the memory and sqlite stores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NoReturn
+
+from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound, StaleTerm, TrailConflict
+from fedn.domain.ids import Digest, SessionId, digest_of
+from fedn.domain.round import GENESIS_PARENT, Head, StoredRecord, head_of, read_record
+from fedn.ports import SessionInfo
+
+MAX_INTEGER = 2**63 - 1
+CHUNK_BYTES = 2**20
+"""The largest chunk that a model store's read() yields."""
+
+
+def check_genesis(info: SessionInfo, genesis: StoredRecord) -> None:
+    """Refuse a session whose first record is not its own round 0; raise InvalidInput or Damaged."""
+    check_bytes(genesis)
+    record = genesis.record
+    if record.session != info.session:
+        raise InvalidInput("genesis", f"is of session {record.session}, not {info.session}")
+    if record.round != 0 or record.parent != GENESIS_PARENT:
+        raise InvalidInput("genesis", f"is round {record.round} with a parent, not the first record")
+    if info.head != head_of(genesis):
+        raise InvalidInput("head", "is not that of the first record", "give head_of(genesis)")
+
+
+def check_bytes(stored: StoredRecord) -> None:
+    """Refuse a record whose bytes are not what its digest says; raise Damaged."""
+    if digest_of(stored.raw) != stored.digest:
+        raise Damaged(f"the record of round {stored.record.round} of {stored.record.session} does not "
+                      "match its digest")  # fmt: skip
+
+
+def check_term(term: int, current: int) -> None:
+    """Raise StaleTerm if a newer term was taken."""
+    if term < current:
+        raise StaleTerm(f"term {term} is over: term {current} was taken", term=term, current=current)
+
+
+def check_limit(limit: int) -> int:
+    """Refuse a limit that bounds nothing; raise InvalidInput."""
+    if limit < 1:
+        raise InvalidInput("limit", f"{limit} is not a page size", "give 1 or more")
+    return min(limit, MAX_INTEGER)
+
+
+def clamp(number: int) -> int:
+    """``number`` as a signed 64-bit integer, so that an absurd round is merely not found."""
+    return max(-MAX_INTEGER, min(number, MAX_INTEGER))
+
+
+def check_offset(digest: Digest, offset: int, size: int) -> None:
+    """Refuse an offset outside a blob of ``size`` bytes; raise InvalidInput."""
+    if not 0 <= offset <= size:
+        raise InvalidInput("offset", f"{offset} is outside model {digest[:12]} of {size} bytes")
+
+
+def read_stored(session: SessionId, round: int, digest: str, raw: bytes) -> StoredRecord:
+    """Stored bytes as a record; raise Damaged if they changed since they were written."""
+    stored = read_record(raw)
+    if stored.digest != digest:
+        raise Damaged(f"the record of round {round} of {session} does not match its digest",
+                      session=session, round=round)  # fmt: skip
+    return stored
+
+
+def chunks_of(view: memoryview, offset: int) -> Iterator[memoryview]:
+    """``view`` from ``offset`` on, in pieces of at most CHUNK_BYTES."""
+    for start in range(offset, len(view), CHUNK_BYTES):
+        yield view[start : start + CHUNK_BYTES]
+
+
+def refuse_commit(stored: StoredRecord, head: Head) -> NoReturn:
+    """Say why a record can't follow ``head``."""
+    record = stored.record
+    raise TrailConflict(
+        f"round {record.round} with parent {record.parent[:12]} can't follow round {head.round} "
+        f"({head.record[:12]}) of session {record.session}",
+        session=record.session, round=record.round, head_round=head.round, head=head.record,
+    )  # fmt: skip
+
+
+def follows(stored: StoredRecord, head: Head) -> bool:
+    """Whether a record is the next one after ``head``."""
+    return stored.record.parent == head.record and stored.record.round == head.round + 1
+
+
+def no_session(session: SessionId) -> NotFound:
+    return NotFound(f"there is no session {session}", session=session)
+
+
+def no_record(session: SessionId, round: int) -> NotFound:
+    return NotFound(f"session {session} has no round {round}", session=session, round=round)
+
+
+def no_model(digest: Digest) -> NotFound:
+    return NotFound(f"there is no model {digest}", digest=digest)
+
+
+def session_exists(session: SessionId) -> Conflict:
+    return Conflict(f"session {session} exists already", session=session)
+
+
+def wrong_digest(expected: Digest, actual: Digest) -> Damaged:
+    return Damaged(f"the bytes have digest {actual}, not {expected}", expected=expected, actual=actual)

@@ -1,0 +1,226 @@
+"""The embedded StateStore: SQLite, no server to install, every write on disk when the call returns.
+
+The trail is kept as the exact canonical bytes that were hashed. A commit is one transaction that
+compares and sets the head; in the write-ahead log that is one fsync. Connections and schema are in
+`fedn.stores.database`, the rules shared with the memory twin in `fedn.stores.rules`.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedn.domain.canonical import canonical_json
+from fedn.domain.errors import Damaged, InvalidInput
+from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
+from fedn.domain.plan import plan_from
+from fedn.domain.round import Head, StoredRecord, head_of
+from fedn.domain.update import finite_metrics
+from fedn.ports import CombinerInfo, MetricRow, ModelInfo, SessionInfo
+from fedn.stores import rules
+from fedn.stores.database import BUSY_SECONDS, Database
+
+_SESSION = (
+    "SELECT session, name, plan, state, reason, created_at, "
+    "head_round, head_record, head_model, head_model_size FROM sessions"
+)
+
+
+class SqliteState:
+    """A StateStore in one file. Several processes may open it; one reducer at a time is in charge."""
+
+    def __init__(
+        self, path: str | Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS
+    ) -> None:
+        self._database = Database(Path(path), read_only=read_only, busy_seconds=busy_seconds)
+
+    def take_term(self) -> int:
+        with self._database.write() as connection:
+            connection.execute("UPDATE term SET value = value + 1")
+            return _term(connection)
+
+    def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
+        rules.check_genesis(info, genesis)
+        plan = canonical_json(info.plan.as_dict()).decode()
+        values = (info.session, info.name, plan, info.state, info.reason, info.created_at)
+        with self._database.write() as connection:
+            if _exists(connection, info.session):
+                raise rules.session_exists(info.session)
+            connection.execute(
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *_columns(info.head))
+            )
+            _insert(connection, genesis)
+
+    def set_session_state(self, session: SessionId, state: str, reason: str, term: int) -> None:
+        with self._database.write() as connection:
+            rules.check_term(term, _term(connection))
+            changed = connection.execute(
+                "UPDATE sessions SET state = ?, reason = ? WHERE session = ?", (state, reason, session)
+            )
+            if not changed.rowcount:
+                raise rules.no_session(session)
+
+    def session(self, session: SessionId) -> SessionInfo:
+        with self._database.read() as connection:
+            rows = connection.execute(f"{_SESSION} WHERE session = ?", (session,)).fetchall()
+        if not rows:
+            raise rules.no_session(session)
+        return _session(rows[0])
+
+    def sessions(self) -> Sequence[SessionInfo]:
+        with self._database.read() as connection:
+            rows = connection.execute(f"{_SESSION} ORDER BY created_at DESC, rowid DESC").fetchall()
+        return [_session(row) for row in rows]
+
+    def commit_round(self, stored: StoredRecord, term: int) -> Head:
+        rules.check_bytes(stored)
+        record, head = stored.record, head_of(stored)
+        with self._database.write() as connection:
+            rules.check_term(term, _term(connection))
+            moved = connection.execute(
+                "UPDATE sessions SET head_round = ?, head_record = ?, head_model = ?, head_model_size = ? "
+                "WHERE session = ? AND head_record = ? AND head_round = ?",
+                (*_columns(head), record.session, record.parent, record.round - 1),
+            )
+            if moved.rowcount:
+                _insert(connection, stored)
+                return head
+            return _settle_repeat(connection, stored)
+
+    def record(self, session: SessionId, round: int) -> StoredRecord:
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT round, digest, raw FROM records WHERE session = ? AND round = ?",
+                (session, rules.clamp(round)),
+            ).fetchone()
+        if row is None:
+            raise rules.no_record(session, round)
+        return rules.read_stored(session, *row)
+
+    def records(self, session: SessionId, after: int = -1, limit: int = 1000) -> Sequence[StoredRecord]:
+        return [rules.read_stored(session, *row) for row in self.raw_records(session, after, limit)]
+
+    def raw_records(
+        self, session: SessionId, after: int = -1, limit: int = 1000
+    ) -> Sequence[tuple[int, str, bytes]]:
+        query = (
+            "SELECT round, digest, raw FROM records WHERE session = ? AND round > ? ORDER BY round LIMIT ?"
+        )
+        return self._page(query, session, after, limit)
+
+    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
+        kept = list(rows)
+        with self._database.write() as connection:
+            for session in {row.session for row in kept}:
+                if not _exists(connection, session):
+                    raise rules.no_session(session)
+            connection.executemany(
+                "INSERT OR REPLACE INTO metrics VALUES (?, ?, ?, ?, ?, ?)",
+                map(_metric_columns, kept),
+            )
+
+    def metrics(self, session: SessionId, after: int = -1, limit: int = 10_000) -> Sequence[MetricRow]:
+        query = (
+            "SELECT session, round, kind, client, examples, metrics FROM metrics "
+            "WHERE session = ? AND round > ? ORDER BY round, kind, client LIMIT ?"
+        )
+        return [_metric(row) for row in self._page(query, session, after, limit)]
+
+    def add_model(self, info: ModelInfo) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO models VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+                (info.digest, info.size, info.name, info.origin, info.created_at),
+            )
+
+    def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT digest, size, name, origin, created_at FROM models "
+                "ORDER BY created_at DESC, rowid DESC LIMIT ?", (rules.check_limit(limit),)
+            ).fetchall()  # fmt: skip
+        return [ModelInfo(Digest(row[0]), *row[1:]) for row in rows]
+
+    def put_combiner(self, info: CombinerInfo) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO combiners VALUES (?, ?, ?, ?)",
+                (info.combiner, info.address, info.incarnation, info.registered_at),
+            )
+
+    def combiners(self) -> Sequence[CombinerInfo]:
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT combiner, address, incarnation, registered_at FROM combiners ORDER BY combiner"
+            ).fetchall()
+        return [CombinerInfo(CombinerName(row[0]), row[1], row[2], row[3]) for row in rows]
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _page(self, query: str, session: SessionId, after: int, limit: int) -> list[Any]:
+        """Rows of one session; an empty page is an answer only if the session exists."""
+        with self._database.read() as connection:
+            bounds = (rules.clamp(after), rules.check_limit(limit))
+            rows = connection.execute(query, (session, *bounds)).fetchall()
+            if not rows and not _exists(connection, session):
+                raise rules.no_session(session)
+        return rows
+
+
+def _settle_repeat(connection: sqlite3.Connection, stored: StoredRecord) -> Head:
+    """The head did not move: either these very bytes are in the trail already, or it is a conflict."""
+    record = stored.record
+    row = connection.execute(f"{_SESSION} WHERE session = ?", (record.session,)).fetchone()
+    if row is None:
+        raise rules.no_session(record.session)
+    head = _head(row)
+    known = connection.execute(
+        "SELECT raw FROM records WHERE session = ? AND round = ?", (record.session, rules.clamp(record.round))
+    ).fetchone()
+    if known is None or known[0] != stored.raw:
+        rules.refuse_commit(stored, head)
+    return head
+
+
+def _insert(connection: sqlite3.Connection, stored: StoredRecord) -> None:
+    connection.execute(
+        "INSERT INTO records VALUES (?, ?, ?, ?)",
+        (stored.record.session, stored.record.round, stored.digest, stored.raw),
+    )
+
+
+def _term(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT value FROM term").fetchone()[0])
+
+
+def _exists(connection: sqlite3.Connection, session: SessionId) -> bool:
+    return connection.execute("SELECT 1 FROM sessions WHERE session = ?", (session,)).fetchone() is not None
+
+
+def _columns(head: Head) -> tuple[int, str, str, int]:
+    return head.round, head.record, head.model, head.model_size
+
+
+def _metric_columns(row: MetricRow) -> tuple[str, int, str, str, int, str]:
+    metrics = canonical_json(finite_metrics(row.metrics)).decode()
+    return row.session, row.round, row.kind, row.client, row.examples, metrics
+
+
+def _head(row: Sequence[Any]) -> Head:
+    return Head(row[6], Digest(row[7]), Digest(row[8]), row[9])
+
+
+def _session(row: Sequence[Any]) -> SessionInfo:
+    try:
+        plan = plan_from(json.loads(row[2]))
+    except (ValueError, TypeError, AttributeError, InvalidInput) as error:
+        raise Damaged(f"the stored plan of session {row[0]} can't be read: {error}") from None
+    return SessionInfo(SessionId(row[0]), row[1], plan, row[3], row[4], row[5], _head(row))
+
+
+def _metric(row: Sequence[Any]) -> MetricRow:
+    return MetricRow(SessionId(row[0]), row[1], row[2], ClientId(row[3]), row[4], json.loads(row[5]))

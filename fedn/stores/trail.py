@@ -1,0 +1,175 @@
+"""Proof that a session's model trail is whole: every record, every link of the chain, every blob.
+
+Reads the raw rows of a StateStore and the blobs of a ModelStore; `fedn trail verify` prints the report.
+A trail that was rewritten from its first record to its head is consistent in itself: to notice that,
+compare the report's ``head`` with one that was noted elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+from fedn.domain.canonical import canonical_json
+from fedn.domain.errors import Damaged, InvalidInput, NotFound
+from fedn.domain.ids import Digest, SessionId, check_digest, digest_of
+from fedn.domain.round import GENESIS_PARENT, Head, RoundRecord, read_record
+from fedn.ports import ModelStore, StateStore
+
+PAGE = 64
+"""Records read at once; bounds the memory of a verification."""
+
+Progress = Callable[[int, int], None]
+"""Told (records checked, records there are) after every record."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrailReport:
+    """What a verification found. ``problems`` are sentences, in the order of the trail.
+
+    ``rounds`` counts the records that were checked (round 0 is one), ``models`` the different blobs;
+    ``head`` is the digest of the last record's bytes as they are now.
+    """
+
+    session: SessionId
+    rounds: int
+    models: int
+    head: Digest
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+
+def verify_trail(
+    state: StateStore, models: ModelStore, session: SessionId, progress: Progress | None = None
+) -> TrailReport:
+    """Check a session's records, their chain and plan digests, its head, and re-hash its blobs.
+
+    Damage is reported, never raised. The session may be running meanwhile: records that are committed
+    during the check are checked too.
+
+    Raises:
+        NotFound: there is no such session.
+        StoreUnavailable: a store did not answer, so nothing can be said.
+    """
+    walk = _Walk(session, models)
+    try:
+        _walk_to_head(state, walk, progress)
+    except Damaged as error:
+        walk.problem(f"The state store can't be read beyond round {walk.round}: {error.message}.")
+    return TrailReport(session, walk.records, len(walk.seen), walk.computed, tuple(walk.problems))
+
+
+def _walk_to_head(state: StateStore, walk: _Walk, progress: Progress | None) -> None:
+    head = state.session(walk.session).head
+    while True:
+        before = walk.records
+        while rows := state.raw_records(walk.session, walk.round, PAGE):
+            for row in rows:
+                walk.record(*row)
+                if progress is not None:
+                    progress(walk.records, max(walk.records, head.round + 1))
+        # The head is read after the records, so it can only be ahead of them, by honest commits.
+        head = state.session(walk.session).head
+        if head.round <= walk.round or walk.records == before:
+            break
+    walk.check_head(head)
+
+
+class _Walk:
+    """A pass over the records in order, remembering what the next one must say."""
+
+    def __init__(self, session: SessionId, models: ModelStore) -> None:
+        self.session = session
+        self.problems: list[str] = []
+        self.records = 0
+        self.round = -1
+        self.computed = GENESIS_PARENT
+        self.seen: set[Digest] = set()
+        self._models = models
+        self._parent: str = GENESIS_PARENT
+        self._record: RoundRecord | None = None
+
+    def problem(self, sentence: str) -> None:
+        self.problems.append(sentence)
+
+    def record(self, round: int, stored: str, raw: bytes) -> None:
+        """Check one row. What altered bytes say is not believed, so their content is left aside."""
+        if round != self.round + 1:
+            self.problem(f"Round {round} comes after round {self.round}: records between them are missing.")
+        self.computed = digest_of(raw)
+        before, self._record = self._record, None
+        if self.computed != stored:
+            self.problem(f"The record of round {round} is damaged: its bytes have digest {self.computed}, "
+                         f"but {stored} was stored.")  # fmt: skip
+        else:
+            self._content(round, raw, before)
+        # The digest as it was stored, so that one damaged record is one problem and not two.
+        self._parent, self.round = stored, round
+        self.records += 1
+
+    def check_head(self, head: Head) -> None:
+        """The head must be the last record, word for word."""
+        if self.round < 0:
+            self.problem("The trail has no records.")
+        elif (head.round, head.record) != (self.round, self.computed):
+            self.problem(f"The session's head is round {head.round} ({head.record}), but the last record is "
+                         f"round {self.round} ({self.computed}).")  # fmt: skip
+        last = self._record
+        if last is not None and (head.model, head.model_size) != (last.model, last.model_size):
+            self.problem(f"The session's head names model {head.model} of {head.model_size} bytes, but the "
+                         f"last record names {last.model} of {last.model_size} bytes.")  # fmt: skip
+
+    def _content(self, round: int, raw: bytes, before: RoundRecord | None) -> None:
+        try:
+            record = read_record(raw).record
+            plan_digest = digest_of(canonical_json(record.plan))
+        except (Damaged, TypeError, ValueError) as error:
+            self.problem(f"The record of round {round} can't be read: {error}.")
+            return
+        self._record = record
+        if record.session != self.session:
+            self.problem(f"The record of round {round} belongs to session {record.session}.")
+        if record.round != round:
+            self.problem(f"The record of round {round} says that it is round {record.round}.")
+        if record.parent != self._parent:
+            self.problem(f"The record of round {round} names parent {record.parent}, but the record before "
+                         f"it is {self._parent}.")  # fmt: skip
+        if record.plan_digest != plan_digest:
+            self.problem(f"The plan in the record of round {round} does not match its digest.")
+        if before is not None and record.base_model != before.model:
+            self.problem(f"Round {round} was trained from model {record.base_model}, but the round before "
+                         f"it made {before.model}.")  # fmt: skip
+        if round > 0:  # names the model of a damaged record before this one
+            self._blob(round, record.base_model, None)
+        self._blob(round, record.model, record.model_size)
+
+    def _blob(self, round: int, named: Digest, size: int | None) -> None:
+        digest = Digest(str(named))  # whatever a forged record holds in its place
+        if digest in self.seen:
+            return
+        self.seen.add(digest)
+        try:
+            check_digest("model", digest)
+            actual, length = self._hash(digest)
+        except InvalidInput:
+            self.problem(f"The record of round {round} names no valid model ({digest[:80]}).")
+        except NotFound:
+            self.problem(f"Model {digest} of round {round} is missing.")
+        except Damaged as error:
+            self.problem(f"Model {digest} of round {round} is damaged: {error.message}.")
+        else:
+            if actual != digest:
+                self.problem(f"Model {digest} of round {round} is damaged: its bytes have digest {actual}.")
+            elif size not in (None, length):
+                self.problem(f"Model {digest} of round {round} has {length} bytes, its record says {size}.")
+
+    def _hash(self, digest: Digest) -> tuple[Digest, int]:
+        hasher, length = sha256(), 0
+        for chunk in self._models.read(digest):
+            hasher.update(chunk)
+            length += len(chunk)
+        return Digest(hasher.hexdigest()), length

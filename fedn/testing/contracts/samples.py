@@ -1,0 +1,69 @@
+"""Small, valid sessions and records for the suites beside this file. Needs no pytest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, digest_of
+from fedn.domain.plan import Plan
+from fedn.domain.round import GENESIS_PARENT, MergedPart, RoundRecord, StoredRecord, head_of, store_record
+from fedn.domain.update import Absence, Contributor
+from fedn.ports import ModelStore, SessionInfo, StateStore
+
+PLAN = Plan(rounds=3, seed=7, config={"epochs": 2, "rate": 0.5})
+
+
+def blob_of(session: str, round: int) -> bytes:
+    """The bytes that stand for the model of a round."""
+    return f"model of round {round} of {session}".encode()
+
+
+def genesis(session: str = "mnist") -> StoredRecord:
+    """A session's round 0."""
+    return _stored(session, 0, GENESIS_PARENT, {})
+
+
+def successor(parent: StoredRecord, **changes: Any) -> StoredRecord:
+    """The record that follows ``parent``; ``changes`` make it a different one."""
+    record = parent.record
+    return _stored(record.session, record.round + 1, parent.digest, changes)
+
+
+def session_info(first: StoredRecord, created_at: float = 1.0) -> SessionInfo:
+    """A session that starts with ``first``."""
+    session = first.record.session
+    return SessionInfo(session, f"run {session}", PLAN, "created", "", created_at, head_of(first))
+
+
+def build_trail(
+    state: StateStore, models: ModelStore, session: str = "mnist", rounds: int = 3
+) -> list[StoredRecord]:
+    """Store a session with its blobs, blob first and record second; returns its records."""
+    term = state.take_term()
+    trail = [genesis(session)]
+    models.put([blob_of(session, 0)])
+    state.add_session(session_info(trail[0]), trail[0])
+    for number in range(1, rounds + 1):
+        models.put([blob_of(session, number)])
+        trail.append(successor(trail[-1]))
+        state.commit_round(trail[-1], term)
+    return trail
+
+
+def _stored(session: str, round: int, parent: Digest, changes: Mapping[str, Any]) -> StoredRecord:
+    base, model = blob_of(session, max(0, round - 1)), blob_of(session, round)
+    values: dict[str, Any] = {
+        "session": SessionId(session), "round": round, "parent": parent, "base_model": digest_of(base),
+        "model": digest_of(model), "model_size": len(model), "plan": PLAN.as_dict(),
+        "plan_digest": PLAN.digest, "term": 1, "committed_at": 100.0 + round,
+    }  # fmt: skip
+    if round > 0:
+        values |= {"parts": (_part(round),), "refused": (Absence(ClientId("late"), "stale_round"),)}
+    return store_record(RoundRecord(**(values | dict(changes))))
+
+
+def _part(round: int) -> MergedPart:
+    clients = [Contributor(ClientId(f"client-{k}"), 10 + k, digest_of(b"%d" % k)) for k in range(2)]
+    sums = digest_of(b"part %d" % round)
+    return MergedPart(CombinerName("north"), Incarnation("a1"), 0, sums, tuple(clients))

@@ -1,0 +1,79 @@
+"""Options of every gRPC channel and server, in one place.
+
+Loopback without encryption for now; the way to certificates leads through these two functions.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import grpc
+
+from fedn.wire.chunks import CHUNK_BYTES
+
+KEEPALIVE_SECONDS = 5
+"""A neighbour that vanished without a word is noticed after at most twice this."""
+
+_MAX_MESSAGE = 16 * 1024 * 1024
+"""Chunks are far smaller; a RoundSpec that lists 100,000 clients fits."""
+
+Options = tuple[tuple[str, int], ...]
+
+_COMMON: Options = (
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_SECONDS * 1000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # Probing grows the windows without a bound; a fixed one is as fast and halves the peak memory.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", CHUNK_BYTES),
+)
+
+_CHANNEL: Options = (
+    *_COMMON,
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Despite its name the least time that one connection attempt is given, not a pause between two.
+    ("grpc.min_reconnect_backoff_ms", 5000),
+    # Retrying belongs to the links, which know what a broken call means.
+    ("grpc.enable_retries", 0),
+    # One connection for each channel, also for many clients in one process.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+_SERVER: Options = (
+    *_COMMON,
+    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 500),
+    ("grpc.max_concurrent_streams", 128),
+    # Without this two servers share a port silently instead of the second being refused.
+    ("grpc.so_reuseport", 0),
+)
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to ``host:port``; connects at the first call, and again whenever it is needed.
+
+    Call it inside the event loop that will use it.
+    """
+    return grpc.aio.insecure_channel(address, options=(*_CHANNEL, *_proxy(address)))
+
+
+def new_server() -> grpc.aio.Server:
+    """A server without services or ports yet. Call it inside the event loop that will run it."""
+    return grpc.aio.server(options=_SERVER)
+
+
+def _proxy(address: str) -> Options:
+    """A proxy from the environment can't reach this machine's own loopback."""
+    return (("grpc.enable_http_proxy", 0),) if is_loopback(address) else ()
+
+
+def is_loopback(address: str) -> bool:
+    """Whether ``host:port`` names this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

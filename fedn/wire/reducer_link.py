@@ -1,0 +1,87 @@
+"""The reducer over HTTP, as combiners and clients see it: registration, discovery, models by digest."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+
+from fedn.domain import errors
+from fedn.domain.errors import FednError, LinkBroken
+from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName
+from fedn.domain.messages import Assignment, FetchRequest, Registration
+from fedn.ports import Buffer
+from fedn.wire.channel import is_loopback
+from fedn.wire.chunks import CHUNK_BYTES
+
+TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+
+
+class HttpReducer:
+    """Implements ports.ReducerLink. ``url`` is the reducer's, such as http://127.0.0.1:8090."""
+
+    def __init__(self, url: str) -> None:
+        loopback = is_loopback(f"{httpx.URL(url).host}:0")
+        self._url = url.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=f"{self._url}/api/v1", timeout=TIMEOUT, trust_env=not loopback, follow_redirects=True,
+            headers={"Fedn-Protocol": str(PROTOCOL_VERSION)},
+        )  # fmt: skip
+
+    async def register(self, registration: Registration) -> None:
+        await self._post("/combiners", {
+            "protocol": registration.protocol, "combiner": registration.combiner,
+            "address": registration.address, "incarnation": registration.incarnation,
+        })  # fmt: skip
+
+    async def assign(self, client: ClientId, prefer: str, avoid: str) -> Assignment:
+        wanted = {"client": client, "prefer": prefer, "avoid": avoid, "protocol": PROTOCOL_VERSION}
+        answer = await self._post("/clients/assignment", wanted)
+        return Assignment(CombinerName(answer["combiner"]), answer["address"])
+
+    async def fetch_model(self, request: FetchRequest) -> AsyncIterator[Buffer]:
+        headers = {"Range": f"bytes={request.offset}-"} if request.offset else {}
+        try:
+            async with self._http.stream("GET", f"/models/{request.digest}", headers=headers) as answer:
+                if answer.is_error:
+                    await answer.aread()
+                    raise self._error(answer)
+                async for chunk in answer.aiter_raw(CHUNK_BYTES):
+                    yield chunk
+        except httpx.HTTPError as error:
+            raise self._broken(error) from None
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            answer = await self._http.post(path, json=body)
+        except httpx.HTTPError as error:
+            raise self._broken(error) from None
+        if answer.is_error:
+            raise self._error(answer)
+        result: dict[str, Any] = answer.json()
+        return result
+
+    def _broken(self, error: httpx.HTTPError) -> LinkBroken:
+        return LinkBroken(f"no reducer at {self._url} ({type(error).__name__}); is `fedn reducer start` running?")
+
+    def _error(self, answer: httpx.Response) -> FednError:
+        """The error that the reducer raised, by its code."""
+        try:
+            shape = answer.json()
+            return error_of(shape["code"], shape["error"])
+        except (ValueError, KeyError, TypeError):
+            return LinkBroken(f"{self._url} answered {answer.status_code}; is it a reducer?")
+
+
+def error_of(code: str, message: str) -> FednError:
+    """Rebuild an error from its REST shape; an unknown code gives LinkBroken."""
+    known = {cls.code: cls for cls in vars(errors).values()
+             if isinstance(cls, type) and issubclass(cls, FednError)}  # fmt: skip
+    cls = known.get(code, LinkBroken)
+    error = cls.__new__(cls)
+    FednError.__init__(error, message)
+    return error

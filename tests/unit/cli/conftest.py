@@ -1,0 +1,91 @@
+"""Commands against a real web server on a free port, over the small reducer of the REST tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from fedn.cli.root import root
+from fedn.config import ReducerSettings
+from fedn.reducer.app import start_web
+from fedn.reducer.rest import create_app
+
+NOBODY = "http://127.0.0.1:9"
+
+
+@pytest.fixture(scope="session")
+def small():
+    """The module tests/unit/reducer/small_service.py."""
+    if "small_service" not in sys.modules:
+        path = Path(__file__).parents[1] / "reducer" / "small_service.py"
+        spec = importlib.util.spec_from_file_location("small_service", path)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["small_service"] = module
+        spec.loader.exec_module(module)
+    return sys.modules["small_service"]
+
+
+@pytest.fixture
+def service(small):
+    made = small.SmallService()
+    yield made
+    made.hub.close()
+
+
+@pytest.fixture
+def web(service):
+    """A served reducer; ``web.port``."""
+    settings = ReducerSettings(port=0, http_threads=6, event_streams=3, max_model_bytes=2**24)
+    served = start_web(create_app(service, settings), settings)
+    yield served
+    service.hub.close()
+    served.stop()
+
+
+@dataclass
+class Fedn:
+    """`fedn` with the address of the reducer in its environment."""
+
+    url: str
+
+    def __call__(self, *args: Any) -> Result:
+        return CliRunner().invoke(root, [str(a) for a in args], env={"FEDN_URL": self.url, "COLUMNS": "200"})
+
+    def good(self, *args: Any) -> str:
+        """What it printed, having succeeded."""
+        result = self(*args)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *args: Any) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.good(*args, "--json"))
+
+    def refused(self, code: int, *args: Any) -> str:
+        """The sentence on stderr; and the same as JSON with --json."""
+        plain, machine = self(*args), self(*args, "--json")
+        assert plain.exit_code == machine.exit_code == code, plain.output
+        assert plain.stdout == machine.stdout == ""
+        assert "Traceback" not in plain.stderr
+        form = json.loads(machine.stderr)
+        assert set(form) == {"code", "error", "details", "status"}
+        assert form["error"] in plain.stderr
+        return form["error"]
+
+
+@pytest.fixture
+def fedn(web):
+    return Fedn(f"http://127.0.0.1:{web.port}")
+
+
+@pytest.fixture
+def alone():
+    """`fedn` where no reducer is."""
+    return Fedn(NOBODY)

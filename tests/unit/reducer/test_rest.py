@@ -1,0 +1,465 @@
+"""The REST API over real stores: every answer's form, every error's one shape, bytes, events, the page."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from fedn.config import ReducerSettings
+from fedn.domain.errors import LinkBroken
+from fedn.domain.ids import PROTOCOL_VERSION
+from fedn.domain.plan import plan_fields
+from fedn.ports import Observed
+from fedn.reducer.rest import create_app
+from fedn.reducer.rest_forms import whole_rounds
+from fedn.reducer.views import curve
+
+
+@pytest.fixture
+def app(service):
+    return create_app(service, ReducerSettings(max_model_bytes=10_000))
+
+
+@pytest.fixture
+def http(app):
+    return app.test_client()
+
+
+COMBINER = {"protocol": PROTOCOL_VERSION, "combiner": "c1", "address": "127.0.0.1:12080", "incarnation": "i1"}
+
+
+def assert_error(answer, status: int, code: str | None = None) -> dict:
+    """The one shape, on every route."""
+    assert answer.status_code == status, answer.get_data(as_text=True)
+    assert answer.mimetype == "application/json"
+    body = answer.get_json()
+    assert set(body) == {"code", "error", "details", "status"}
+    assert body["status"] == status
+    assert isinstance(body["details"], dict)
+    assert body["error"]
+    assert code is None or body["code"] == code
+    assert answer.headers["Fedn-Protocol"] == str(PROTOCOL_VERSION)
+    return body
+
+
+# --- one shape for every error, on every route -----------------------------------------------------
+
+
+def every_route(app):
+    values = {"session": "nobody", "number": 7, "digest": "0" * 64, "filename": "nothing.css"}
+    adapter = app.url_map.bind("localhost")
+    for rule in app.url_map.iter_rules():
+        wanted = {name: values[name] for name in rule.arguments}
+        yield (
+            rule,
+            adapter.build(rule.endpoint, wanted, method=next(iter(rule.methods - {"OPTIONS", "HEAD"}))),
+        )
+
+
+def test_every_route_refuses_an_unknown_method_in_the_one_shape(app, http):
+    for _, path in every_route(app):
+        body = assert_error(http.open(path, method="PATCH"), 405, "method_not_allowed")
+        assert body["details"] == {"method": "PATCH", "path": path}
+
+
+def test_every_route_refuses_an_incompatible_neighbour_with_both_versions(app, http):
+    for rule, path in every_route(app):
+        for method in rule.methods - {"OPTIONS", "HEAD"}:
+            answer = http.open(path, method=method, headers={"Fedn-Protocol": "9"})
+            body = assert_error(answer, 426, "incompatible_protocol")
+            assert body["details"] == {"theirs": 9, "ours": PROTOCOL_VERSION}
+
+
+def test_every_route_refuses_a_body_beyond_its_limit(app, http):
+    for rule, path in every_route(app):
+        method = next(iter(rule.methods - {"OPTIONS", "HEAD"}))
+        answer = http.open(path, method=method, environ_overrides={"CONTENT_LENGTH": str(2**21)})
+        assert_error(answer, 413, "too_large")
+
+
+def test_every_route_that_names_something_says_that_it_is_not_there(app, http):
+    for rule, path in every_route(app):
+        if rule.arguments:
+            for method in rule.methods - {"OPTIONS", "HEAD"}:
+                assert_error(http.open(path, method=method), 404, "not_found")
+
+
+def test_every_route_hides_a_bug_and_logs_it(app, http, service, caplog):
+    def broken(*_: object, **__: object):
+        raise RuntimeError("secret")
+
+    for name in ("network", "ready", "register", "assign", "seed_model", "start_session", "stop_session"):
+        setattr(service, name, broken)
+    with caplog.at_level(logging.CRITICAL):
+        for path in ("/", "/fragment", "/readyz", "/api/v1/network", "/api/v1/combiners", "/api/v1/clients"):
+            assert "secret" not in assert_error(http.get(path), 500, "internal")["error"]
+        assert_error(http.post("/api/v1/models", data=b"x"), 500, "internal")
+        assert_error(http.post("/api/v1/sessions", json={}), 500, "internal")
+
+
+def test_a_path_that_is_nothing(http):
+    assert_error(http.get("/api/v2/nothing"), 404, "not_found")
+
+
+# --- who may ask -----------------------------------------------------------------------------------
+
+
+def test_a_foreign_page_can_neither_act_nor_read(http):
+    assert (
+        "Origin"
+        in assert_error(
+            http.post("/api/v1/sessions", json={}, headers={"Origin": "http://evil.example"}), 400
+        )["error"]
+    )
+    assert "Host" in assert_error(http.get("/api/v1/network", headers={"Host": "evil.example"}), 400)["error"]
+    own = http.post("/api/v1/sessions", json={}, headers={"Origin": "http://localhost"})
+    assert own.status_code == 404  # let in; there is only no seed model
+
+
+def test_with_the_loud_flag_other_host_names_are_served(service):
+    settings = ReducerSettings(insecure_listen_beyond_loopback=True)
+    answer = create_app(service, settings).test_client().get("/healthz", headers={"Host": "reducer.lan"})
+    assert answer.status_code == 200
+
+
+def test_a_protocol_header_that_is_no_number(http):
+    assert "Fedn-Protocol" in assert_error(http.get("/healthz", headers={"Fedn-Protocol": "x"}), 400)["error"]
+
+
+# --- health, network -------------------------------------------------------------------------------
+
+
+def test_health_and_readiness(http, service):
+    assert http.get("/healthz").get_json()["status"] == "alive"
+    assert http.get("/api/v1/readyz").get_json()["status"] == "ready"
+    service.reason = "the state store does not answer"
+    assert assert_error(http.get("/readyz"), 503, "unavailable")["error"] == service.reason
+
+
+def test_plan_fields_are_served_whole(http):
+    served = http.get("/api/v1/plan").get_json()["fields"]
+    assert [item["name"] for item in served] == [name for name, *_ in plan_fields()]
+    assert all(item["doc"] for item in served)
+
+
+def test_a_combiner_registers_and_clients_are_sent_to_it(http):
+    client = {"protocol": PROTOCOL_VERSION, "client": "me", "prefer": "", "avoid": ""}
+    assert_error(http.post("/api/v1/clients/assignment", json=client), 503, "unavailable")
+    answer = http.post("/api/v1/combiners", json=COMBINER)
+    assert answer.get_json() == {"protocol": PROTOCOL_VERSION, "term": 1}
+    assert http.post("/api/v1/clients/assignment", json=client).get_json() == {
+        "combiner": "c1",
+        "address": "127.0.0.1:12080",
+        "protocol": PROTOCOL_VERSION,
+    }
+    (combiner,) = http.get("/api/v1/network").get_json()["combiners"]
+    assert (combiner["live"], combiner["clients"][0]["client"]) == (True, "client-a")
+    assert http.get("/api/v1/combiners").get_json()["combiners"][0]["clients"] == 2
+    assert http.get("/api/v1/clients").get_json()["clients"][1]["combiner"] == "c1"
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"combiner": "../c"}, "combiner"),
+        ({"combiner": 5}, "combiner"),
+        ({"address": "nowhere"}, "address"),
+        ({"address": "h:1\nx"}, "address"),
+        ({"protocol": True}, "protocol"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_registration_names_the_field(http, change, named):
+    body = assert_error(http.post("/api/v1/combiners", json=COMBINER | change), 400, "invalid_input")
+    assert body["details"]["field"] == named
+
+
+def test_an_incompatible_combiner_is_refused_by_its_body_too(http):
+    assert_error(http.post("/api/v1/combiners", json=COMBINER | {"protocol": 7}), 426)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"[" * 100_000])
+def test_a_body_that_is_not_an_object(http, data):
+    answer = http.post("/api/v1/sessions", data=data, content_type="application/json")
+    assert assert_error(answer, 400)["details"]["field"] == "body"
+
+
+def test_a_body_must_be_called_json(http):
+    answer = http.post("/api/v1/sessions", data="{}", content_type="text/plain")
+    assert assert_error(answer, 400)["details"]["field"] == "Content-Type"
+
+
+# --- sessions --------------------------------------------------------------------------------------
+
+
+def test_a_session_needs_a_seed_and_the_answer_says_how(http):
+    assert "fedn model seed" in assert_error(http.post("/api/v1/sessions", json={}), 404)["error"]
+
+
+def test_a_session_starts_is_listed_shown_and_stopped(http, small):
+    seed = http.post("/api/v1/models?name=zeros", data=small.model_file()).get_json()
+    body = {"name": "digits", "model": seed["digest"], "plan": {"rounds": 3, "config": {"lr": 0.1}}}
+    answer = http.post("/api/v1/sessions", json=body)
+    assert answer.status_code == 201
+    session = answer.get_json()
+    assert session["plan"]["rounds"] == 3
+    assert session["head"]["model"] == seed["digest"]
+    path = f"/api/v1/sessions/{session['session']}"
+    assert http.get("/api/v1/sessions").get_json()["sessions"] == [session]
+    assert http.get(path).get_json() == session | {"progress": {}}
+    assert http.post(f"{path}/stop").get_json()["state"] == "cancelled"
+
+
+def test_a_plan_field_that_is_wrong_is_named(http):
+    for plan, named in (({"rouns": 3}, "rouns"), ({"rounds": 0}, "rounds"), ({"rounds": "3"}, "rounds")):
+        body = assert_error(http.post("/api/v1/sessions", json={"plan": plan}), 400, "invalid_plan")
+        assert body["details"]["field"] == named
+
+
+def test_live_progress_is_shown(http, service, small):
+    session = small.seeded(service).session
+    service.progress = {
+        "round": 1,
+        "state": "dispatched",
+        "expected": 2,
+        "received": 1,
+        "clients": {"a": "x"},
+    }
+    assert http.get(f"/api/v1/sessions/{session}").get_json()["progress"] == dict(service.progress)
+
+
+def test_rounds_are_paged(http, service, small):
+    session = small.seeded(service).session
+    for _ in range(5):
+        service.commit(session, 0.5)
+    path = f"/api/v1/sessions/{session}/rounds"
+    seen, after = [], -1
+    while after is not None:
+        page = http.get(f"{path}?after={after}&limit=2").get_json()
+        seen += [item["round"] for item in page["rounds"]]
+        after = page["next"]
+    assert seen == [0, 1, 2, 3, 4, 5]
+    assert http.get(f"{path}?after=5").get_json()["rounds"] == []
+    for bad in ("limit=0", "limit=x", "after=-2", "limit=99999999"):
+        assert_error(http.get(f"{path}?{bad}"), 400)
+
+
+def test_one_round_has_its_record_and_metrics(http, service, small):
+    session = small.seeded(service).session
+    service.commit(session, 0.5)
+    one = http.get(f"/api/v1/sessions/{session}/rounds/1").get_json()
+    assert (one["contributors"], one["examples"], one["record"]["round"]) == (2, 30, 1)
+    assert one["metrics"]["validate"]["metrics"]["accuracy"] == pytest.approx((0.2 * 1 + 0.6 * 3) / 4)
+    assert len(one["rows"]) == 2
+    assert_error(http.get(f"/api/v1/sessions/{session}/rounds/9"), 404)
+
+
+def test_metrics_are_weighted_by_examples_and_nan_is_left_out(http, service, small):
+    session = small.seeded(service).session
+    service.commit(session, 0.5)
+    answer = http.get(f"/api/v1/sessions/{session}/metrics")
+    (one,) = answer.get_json()["rounds"]
+    assert one["validate"] == {"clients": 2, "examples": 4, "metrics": {"accuracy": pytest.approx(0.5)}}
+    assert "NaN" not in answer.get_data(as_text=True)
+
+
+def test_a_page_of_metrics_never_cuts_a_round(service, small):
+    session = small.seeded(service).session
+    for _ in range(4):
+        service.commit(session, 0.5)
+    after, seen = -1, []
+    while after is not None:
+        rows, after = whole_rounds(service.state, session, after, limit=3)
+        assert len(rows) % 2 == 0
+        seen += [row.round for row in rows]
+    assert seen == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_the_trail_carries_the_very_bytes_and_verifies(http, service, small):
+    session = small.seeded(service).session
+    service.commit(session, 0.5)
+    page = http.get(f"/api/v1/sessions/{session}/trail").get_json()
+    from fedn.domain.ids import digest_of
+
+    assert [digest_of(item["raw"].encode()) for item in page["records"]] == [
+        r["digest"] for r in page["records"]
+    ]
+    assert page["records"][1]["record"]["parent"] == page["records"][0]["digest"]
+    report = http.get(f"/api/v1/sessions/{session}/trail/verify").get_json()
+    assert (report["ok"], report["problems"], report["head"]) == (True, [], page["head"]["record"])
+
+
+# --- models ----------------------------------------------------------------------------------------
+
+
+def test_a_model_goes_up_and_comes_down_byte_for_byte(http, small):
+    data = small.model_file(1.5)
+    answer = http.post("/api/v1/models?name=ones", data=data)
+    assert answer.status_code == 201
+    digest = answer.get_json()["digest"]
+    down = http.get(f"/api/v1/models/{digest}")
+    assert down.data == data
+    assert (down.headers["ETag"], down.content_length) == (f'"{digest}"', len(data))
+    head = http.head(f"/api/v1/models/{digest}")
+    assert (head.data, head.content_length) == (b"", len(data))
+    assert http.get("/api/v1/models").get_json()["models"][0]["name"] == "ones"
+    assert http.get(f"/api/v1/models/{digest}/info").get_json()["origin"] == "seed"
+
+
+def test_a_download_resumes(http, small):
+    data = small.model_file(1.5)
+    digest = http.post("/api/v1/models", data=data).get_json()["digest"]
+    path, size = f"/api/v1/models/{digest}", len(data)
+
+    def ranged(value: str, **headers: str):
+        return http.get(path, headers={"Range": value, **headers})
+
+    rest = ranged("bytes=10-")
+    assert (rest.status_code, rest.data) == (206, data[10:])
+    assert rest.headers["Content-Range"] == f"bytes 10-{size - 1}/{size}"
+    assert ranged("bytes=3-5").data == data[3:6]
+    assert ranged("bytes=-4").data == data[-4:]
+    assert ranged("bytes=0-1,4-5").status_code == 200
+    assert ranged("lines=1-2").data == data
+    assert ranged("bytes=10-", **{"If-Range": '"other"'}).data == data
+    assert ranged("bytes=10-", **{"If-Range": f'"{digest}"'}).status_code == 206
+    refused = ranged(f"bytes={size}-")
+    assert_error(refused, 416)
+    assert refused.headers["Content-Range"] == f"bytes */{size}"
+    assert http.get(path, headers={"If-None-Match": f'"{digest}"'}).status_code == 304
+
+
+def test_a_wrong_digest_is_refused_by_name(http):
+    assert assert_error(http.get("/api/v1/models/xyz"), 400)["details"]["field"] == "digest"
+
+
+def test_a_seed_that_is_not_a_model_is_refused_and_its_body_read_to_the_end(app, service):
+    assert (
+        "safetensors" in assert_error(app.test_client().post("/api/v1/models", data=b"x" * 100), 400)["error"]
+    )
+    body = _Body(9_000)
+
+    def refuse(chunks, name, size):
+        next(chunks)
+        raise LinkBroken("the disk is full")
+
+    service.seed_model = refuse
+    environ = {"wsgi.input": body, "CONTENT_LENGTH": "9000"}
+    assert_error(app.test_client().post("/api/v1/models", environ_overrides=environ), 503, "link_broken")
+    assert body.left == 0
+
+
+def test_a_seed_beyond_the_limit_is_refused_before_it_is_read(http):
+    error = assert_error(http.post("/api/v1/models", data=b"x" * 10_001), 413)["error"]
+    assert "max_model_bytes" in error
+
+
+def test_a_seed_needs_its_length(http):
+    answer = http.post("/api/v1/models", headers={"Transfer-Encoding": "chunked"})
+    assert_error(answer, 411, "length_required")
+
+
+def test_an_upload_that_breaks_off_says_where(app):
+    environ = {"wsgi.input": _Body(100), "CONTENT_LENGTH": "9000"}
+    answer = app.test_client().post("/api/v1/models", environ_overrides=environ)
+    assert "100 of 9000 bytes" in assert_error(answer, 503, "link_broken")["error"]
+
+
+class _Body:
+    """A request body of ``left`` bytes that then ends."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def read(self, size: int = -1) -> bytes:
+        taken = self.left if size < 0 else min(size, self.left)
+        self.left -= taken
+        return b"x" * taken
+
+
+# --- events ----------------------------------------------------------------------------------------
+
+
+def stream_of(answer) -> list[dict]:
+    lines = answer.get_data(as_text=True).splitlines()
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+
+
+def test_recent_events_are_listed(http, service):
+    for name in ("a", "b"):
+        service.hub.observe(Observed(name, {"round": 1, "loss": float("inf")}))
+    events = http.get("/api/v1/events").get_json()["events"]
+    assert [(e["event"], e["fields"]["loss"]) for e in events] == [("a", None), ("b", None)]
+    assert [e["event"] for e in http.get(f"/api/v1/events?after={events[0]['id']}").get_json()["events"]] == [
+        "b"
+    ]
+    assert_error(http.get("/api/v1/events?after=x"), 400)
+
+
+def test_a_stream_resumes_behind_the_last_event_it_saw(http, service):
+    for name in ("a", "b", "c"):
+        service.hub.observe(Observed(name, {}))
+    answers = [
+        http.get("/api/v1/events/stream", headers={"Last-Event-ID": f"{service.hub.epoch}-1"}),
+        http.get("/api/v1/events/stream", headers={"Last-Event-ID": "0dead000-500"}),
+        http.get("/api/v1/events/stream"),
+    ]
+    service.hub.close()
+    assert [[e["event"] for e in stream_of(answer)] for answer in answers] == [
+        ["b", "c"],
+        ["a", "b", "c"],
+        [],
+    ]
+    assert answers[0].mimetype == "text/event-stream"
+    for answer in answers:
+        answer.close()
+    assert service.hub.streams_open == 0
+
+
+def test_streams_are_capped_and_closing_one_frees_it(http, service):
+    streams = [http.get("/api/v1/events/stream") for _ in range(3)]
+    assert "event_streams" in assert_error(http.get("/api/v1/events/stream"), 429, "busy")["error"]
+    for stream in streams:
+        stream.close()
+    with http.head("/api/v1/events/stream") as head:
+        assert head.status_code == 200
+    assert service.hub.streams_open == 0
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_the_network_the_sessions_and_the_rounds(http, service, small):
+    http.post("/api/v1/combiners", json=COMBINER)
+    session = small.seeded(service)
+    for accuracy in (0.5, 0.75):
+        service.commit(session.session, accuracy)
+    page = http.get("/").get_data(as_text=True)
+    for part in ("127.0.0.1:12080", "name of client-a", session.session, "0.5000", "0.7500", "<polyline"):
+        assert part in page
+
+
+def test_the_page_escapes_what_others_named(http, service, small):
+    seed = service.seed_model([small.model_file()], "", 0)
+    service.start_session("<script>alert(1)</script>", seed.digest, small.seeded(service).plan)
+    page = http.get("/").get_data(as_text=True)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_the_page_asks_nothing_of_other_machines(http):
+    page = http.get("/")
+    assert "http://" not in page.get_data(as_text=True).replace("http://www.w3.org", "")
+    assert "default-src 'self'" in page.headers["Content-Security-Policy"]
+    for path in ("/static/status.css", "/static/status.js", "/favicon.ico"):
+        answer = http.get(path)
+        assert answer.status_code == 200
+        answer.close()
+
+
+def test_the_curve_is_scaled_and_bears_a_flat_line():
+    assert curve([1.0]) == ""
+    assert curve([0.0, 1.0]) == "0.0,48.0 240.0,0.0"
+    assert curve([2.0, 2.0]) == "0.0,48.0 240.0,48.0"

@@ -1,0 +1,64 @@
+"""Log lines: their form, their context, and that nothing from outside breaks out of one."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+
+import pytest
+
+from fedn import logs
+
+
+@pytest.fixture
+def root_logger():
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    yield root
+    root.handlers[:], level = before[0], before[1]
+    root.setLevel(level)
+
+
+def test_a_line_names_component_message_and_context_in_order(root_logger):
+    stream = io.StringIO()
+    logs.configure("combiner", stream=stream)
+    logging.getLogger("fedn.x").info(
+        "folded %d", 3, extra={"client": "a b", "zeta": 1, "session": "s", "round": 2}
+    )
+    line = stream.getvalue()
+    assert line.endswith('Z INFO    combiner folded 3 session=s round=2 client="a b" zeta=1\n')
+
+
+def test_text_from_outside_stays_on_its_line(root_logger):
+    stream = io.StringIO()
+    logs.configure("reducer", stream=stream)
+    logging.getLogger("x").warning("name\nERROR forged", extra={"client": "c\n\x1b[2J"})
+    assert stream.getvalue().count("\n") == 1
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_json_lines_hold_context_and_exception(root_logger):
+    stream = io.StringIO()
+    logs.configure("client", level="debug", as_json=True, stream=stream)
+    try:
+        raise ValueError("no")
+    except ValueError:
+        logging.getLogger("x").exception("failed", extra={"round": 4})
+    line = json.loads(stream.getvalue())
+    assert (line["level"], line["component"], line["message"], line["round"]) == (
+        "error",
+        "client",
+        "failed",
+        4,
+    )
+    assert "ValueError: no" in line["exception"]
+
+
+def test_a_level_hides_what_is_less(root_logger):
+    stream = io.StringIO()
+    logs.configure("reducer", level="warning", stream=stream)
+    logging.getLogger("x").info("quiet")
+    logs.warn_insecure("reducer", "0.0.0.0")
+    assert "INSECURE: listening on 0.0.0.0" in stream.getvalue()
+    assert "quiet" not in stream.getvalue()
