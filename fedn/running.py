@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_WITH_STDIN = "FEDN_STOP_WITH_STDIN"
+"""Environment: stop when standard input closes, as the sandbox's processes do when it dies."""
 
 
 def run_until_signalled(serve: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
@@ -19,11 +23,24 @@ async def _until_signalled(serve: Callable[[asyncio.Event], Coroutine[Any, Any, 
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in SIGNALS:
         loop.add_signal_handler(number, stop.set)
+    if os.environ.get(STOP_WITH_STDIN):
+        _stop_with_stdin(loop, stop)
     try:
         await serve(stop)
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
+
+
+def _stop_with_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Set ``stop`` at the end of standard input; what is written there is ignored."""
+
+    def read() -> None:
+        if not os.read(sys.stdin.fileno(), 4096):
+            loop.remove_reader(sys.stdin.fileno())
+            stop.set()
+
+    loop.add_reader(sys.stdin.fileno(), read)
 
 
 async def first_of(stop: asyncio.Event, *works: Coroutine[Any, Any, None]) -> None:

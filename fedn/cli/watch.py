@@ -30,18 +30,18 @@ def _as_json(facts: Iterator[Fact]) -> bool:
 
 
 def _as_bars(facts: Iterator[Fact], session: str) -> bool:
-    with _progress() as progress:
-        story = Story(progress, session)
+    with drawn(session) as story:
         for fact in facts:
             story.tell(fact)
     return story.state == "finished"
 
 
 @contextmanager
-def _progress() -> Iterator[Progress]:
+def drawn(session: str, stderr: bool = False) -> Iterator[Story]:
+    """A story on the terminal, with its bars."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = screen.console()
+    console = screen.console(stderr)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -49,7 +49,7 @@ def _progress() -> Iterator[Progress]:
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        yield progress
+        yield Story(progress, session)
 
 
 class Story:

@@ -34,19 +34,39 @@ def small():
 
 @pytest.fixture
 def service(small):
+    """A reducer of this test's own."""
     made = small.SmallService()
     yield made
     made.hub.close()
 
 
-@pytest.fixture
-def web(service):
-    """A served reducer; ``web.port``."""
-    settings = ReducerSettings(port=0, http_threads=6, event_streams=3, max_model_bytes=2**24)
-    served = start_web(create_app(service, settings), settings)
-    yield served
-    service.hub.close()
+class Switch:
+    """A WSGI application that is whichever one the running test has plugged in."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        return self.app(environ, start_response)
+
+
+SETTINGS = ReducerSettings(port=0, http_threads=6, event_streams=3, max_model_bytes=2**24)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """One web server for all tests: stopping one takes half a second."""
+    switch = Switch()
+    served = start_web(switch, SETTINGS)
+    yield served.port, switch
     served.stop()
+
+
+@pytest.fixture
+def fedn(server, service):
+    port, switch = server
+    switch.app = create_app(service, SETTINGS)
+    return Fedn(f"http://127.0.0.1:{port}")
 
 
 @dataclass
@@ -81,11 +101,18 @@ class Fedn:
 
 
 @pytest.fixture
-def fedn(web):
-    return Fedn(f"http://127.0.0.1:{web.port}")
-
-
-@pytest.fixture
 def alone():
     """`fedn` where no reducer is."""
     return Fedn(NOBODY)
+
+
+@pytest.fixture(scope="session")
+def fedn_at():
+    """`fedn` for a reducer at an address."""
+    return Fedn
+
+
+@pytest.fixture(scope="session")
+def settings():
+    """Those of the served reducer."""
+    return SETTINGS
