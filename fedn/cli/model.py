@@ -75,7 +75,7 @@ def listing(url: str, as_json: bool) -> None:
 def download(digest: str, output: Path | None, force: bool, url: str, as_json: bool) -> None:
     """Download a model and check its sha256. A download that broke off goes on where it was.
 
-    DIGEST may be any beginning of it that no other model has.
+    DIGEST may be any beginning of it (eight letters, say) that no other model has.
 
     Example: fedn model download 3f2a -o digits.safetensors
     """

@@ -96,12 +96,12 @@ class Reducer:
             following = page["next"]
 
     def session(self, text: str) -> str:
-        """The session id that ``text`` is, or is the only beginning of."""
+        """The session id that ``text`` is, or is the only beginning or end of."""
         ids = [item["session"] for item in self.get("/sessions")["sessions"]]
         return only("session", text, ids, "fedn session list")
 
     def model(self, text: str) -> str:
-        """The digest that ``text`` is, or is the only beginning of."""
+        """The digest that ``text`` is, or is the only beginning or end of."""
         if re.fullmatch(r"[0-9a-f]{64}", text):
             return text
         digests = [item["digest"] for item in self.get("/models")["models"]]
@@ -150,10 +150,10 @@ class Reducer:
 
 
 def only(word: str, text: str, known: Sequence[str], listing: str) -> str:
-    """The one of ``known`` that is ``text`` or begins with it; raises NotFound or InvalidInput."""
+    """The one of ``known`` that is ``text``, or begins or ends with it; raises NotFound or InvalidInput."""
     if text in known:
         return text
-    found = [item for item in known if text and item.startswith(text)]
+    found = [item for item in known if text and (item.startswith(text) or item.endswith(text))]
     if len(found) == 1:
         return found[0]
     if not found:
@@ -161,7 +161,7 @@ def only(word: str, text: str, known: Sequence[str], listing: str) -> str:
             f"There is no {word} {text[:80]!r}. `{listing}` shows those there are.", **{word: text}
         )
     some = ", ".join(item[:16] for item in found[:5])
-    raise InvalidInput(word, f"{text!r} begins {len(found)} of them ({some})", "give more letters")
+    raise InvalidInput(word, f"{text!r} is part of {len(found)} of them ({some})", "give more letters")
 
 
 def _loopback(url: str) -> bool:

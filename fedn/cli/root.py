@@ -132,7 +132,8 @@ def report(error: Exception, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(form, default=str), err=True)
     else:
-        click.secho(f"Error: {form['error']}", fg="red", err=True)
+        opening = "" if code == INTERRUPTED else "Error: "
+        click.secho(f"{opening}{form['error']}", fg="red", err=True)
         if isinstance(error, click.UsageError) and error.ctx:
             click.echo(f"`{error.ctx.command_path} --help` shows how it is used.", err=True)
     return code

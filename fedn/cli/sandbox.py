@@ -26,9 +26,15 @@ DEFAULT_PORT = 8090
 
 
 @click.command()
-@click.option("--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds to train.")
-@click.option("--clients", type=click.IntRange(1, 100), default=5, show_default=True, help="Client processes.")
-@click.option("--combiners", type=click.IntRange(1, 20), default=2, show_default=True, help="Combiner processes.")
+@click.option(
+    "--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds to train."
+)
+@click.option(
+    "--clients", type=click.IntRange(1, 100), default=5, show_default=True, help="Client processes."
+)
+@click.option(
+    "--combiners", type=click.IntRange(1, 20), default=2, show_default=True, help="Combiner processes."
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True,
               help="Port of the reducer's page and API; 0 for any.")  # fmt: skip
 @click.option("--dir", "directory", type=click.Path(path_type=Path),
@@ -95,7 +101,9 @@ def _begin(reducer: Reducer, federation: Sandbox, rounds: int) -> str:
     seed = seed_file(seed_model())
     model = reducer.upload("/models", iter([seed]), len(seed), name="digits")
     wanted = federation.clients
-    _until(federation, f"{wanted} clients to attach", lambda: len(reducer.get("/clients")["clients"]) >= wanted)
+    _until(
+        federation, f"{wanted} clients to attach", lambda: len(reducer.get("/clients")["clients"]) >= wanted
+    )
     plan = {"rounds": rounds, "min_clients": (wanted + 1) // 2, "round_deadline": 120.0}
     body = {"name": "sandbox: handwritten digits", "model": model["digest"], "plan": plan}
     return str(reducer.post("/sessions", body)["session"])
@@ -170,7 +178,11 @@ def _show(reducer: Reducer, report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         screen.put_json(report)
         return
-    screen.table(("Round", "Accuracy"), enumerate((f"{a:.4f}" for a in report["accuracy"]), 1), "No round was validated.")
+    screen.table(
+        ("Round", "Accuracy"),
+        enumerate((f"{a:.4f}" for a in report["accuracy"]), 1),
+        "No round was validated.",
+    )
     difference = report["flat_difference"]
     screen.pairs({
         "first round after": f"{report['seconds_to_first_round']:.1f} s",

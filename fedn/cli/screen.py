@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+PIPED_WIDTH = 250
+"""Columns of a table that goes into a pipe or a file, where nothing needs to be folded."""
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -39,13 +41,16 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> 
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        drawn.add_column(column, overflow="fold")
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for index, column in enumerate(columns):
+        drawn.add_column(
+            column, overflow="fold", no_wrap=index == 0
+        )  # the id stays in one piece, to be copied
     for row in rows:
         drawn.add_row(*(Text(clean(str(cell))) for cell in row))
     if drawn.row_count:
-        console().print(drawn)
+        out = console()
+        out.print(drawn, width=None if out.is_terminal else PIPED_WIDTH)
     else:
         click.echo(empty)
 
@@ -86,8 +91,8 @@ def bytes_of(size: float) -> str:
 
 
 def moment(seconds: float) -> str:
-    """Unix time as local date and time."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S") if seconds else ""
+    """Unix time as local date and time, to the minute."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M") if seconds else ""
 
 
 def metrics_text(metrics: Mapping[str, float]) -> str:

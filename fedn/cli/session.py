@@ -97,8 +97,9 @@ def listing(url: str, as_json: bool) -> None:
         screen.put_json(answer)
         return
     rows = [
-        (s["session"], s["name"], s["state"], f"{s['head']['round']}/{s['plan']['rounds']}",
-         s["head"]["model"][:12], screen.moment(s["created_at"]), s["reason"])
+        (s["session"], "" if s["name"] == s["session"] else s["name"], s["state"],
+         f"{s['head']['round']}/{s['plan']['rounds']}", s["head"]["model"][:12],
+         screen.moment(s["created_at"]), s["reason"])
         for s in answer["sessions"]
     ]  # fmt: skip
     columns = ("Session", "Name", "State", "Rounds", "Model", "Started", "Reason")
@@ -111,7 +112,7 @@ def listing(url: str, as_json: bool) -> None:
 def show(session_id: str, url: str, as_json: bool) -> None:
     """Show a session: plan, state, and every round with its metrics.
 
-    SESSION may be any beginning of its id that no other session has.
+    SESSION may be any beginning or end of its id that no other session has.
 
     Example: fedn session show 3f2a
     """
@@ -144,12 +145,12 @@ def _show(info: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
     if reason := info["progress"].get("reason"):
         click.echo(f"now: {screen.clean(reason)}")
     rows = [
-        (r["round"] or "seed", r["contributors"], r["examples"], len(r["refused"]), len(r["lost"]),
+        (r["round"] or "seed", r["contributors"], r["examples"], len(r["refused"]) + len(r["lost"]),
          screen.metrics_text((r["metrics"]["validate"] or {}).get("metrics", {})), r["model"][:12],
          screen.moment(r["committed_at"]))
         for r in rounds
     ]  # fmt: skip
-    columns = ("Round", "Clients", "Examples", "Refused", "Lost", "Validation", "Model", "Committed")
+    columns = ("Round", "Clients", "Examples", "Absent", "Validation", "Model", "Committed")
     screen.table(columns, rows, "")
 
 

@@ -114,7 +114,9 @@ class Client:
             case m.Granted(session, round_, digest, grant, offset):
                 self._decide(mc.UploadGranted(session, round_, digest, grant, offset))
             case m.UpdateRefused(session, round_, digest, code, reason):
-                log.warning("update refused (%s): %s", code, reason, extra={"session": session, "round": round_})
+                log.warning(
+                    "update refused (%s): %s", code, reason, extra={"session": session, "round": round_}
+                )
                 self._observer.observe(Observed("refused", {"round": round_, "code": code, "reason": reason}))
                 self._decide(mc.UpdateEnded(session, round_, digest))
             case m.Receipt(session, round_, _, digest):

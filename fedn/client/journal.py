@@ -54,7 +54,9 @@ class FileJournal:
         try:
             _write_durably(path, (len(text).to_bytes(_LENGTH_BYTES, "little"), text, file))
         except OSError as error:
-            raise StoreUnavailable(f"the update can't be kept in {self._directory}: {error.strerror}") from error
+            raise StoreUnavailable(
+                f"the update can't be kept in {self._directory}: {error.strerror}"
+            ) from error
         self._held[header.session, header.round] = header
 
     def get(self, session: SessionId, round: int) -> UpdateHeader | None:
@@ -89,7 +91,9 @@ class FileJournal:
             raise Busy(f"an update of {header.size} bytes exceeds journal_bytes ({self._limit})")
         while sum(h.size for h in self._held.values()) + header.size > self._limit:
             oldest = next(iter(self._held.values()))
-            log.warning("journal full: dropping an update", extra={"session": oldest.session, "round": oldest.round})
+            log.warning(
+                "journal full: dropping an update", extra={"session": oldest.session, "round": oldest.round}
+            )
             self.settle(oldest.session, oldest.round)
 
     def _recover(self, path: Path) -> None:

@@ -321,7 +321,9 @@ class Combiner:
 
     def _offer(self, client: ClientId, header: UpdateHeader) -> None:
         if header.client != client:
-            raise InvalidInput("client", f"{client} offers an update of {header.client}", "offer your own only")
+            raise InvalidInput(
+                "client", f"{client} offers an update of {header.client}", "offer your own only"
+            )
         parts = self._rounds.get((header.session, header.round))
         if parts is None:
             self._answer_unknown(header)
@@ -331,7 +333,9 @@ class Combiner:
 
     def _answer_unknown(self, header: UpdateHeader) -> None:
         """An offer for a round that is not here: over, or not yet known here. The reducer knows."""
-        later = [number for session, number in self._rounds if session == header.session and number > header.round]
+        later = [
+            number for session, number in self._rounds if session == header.session and number > header.round
+        ]
         if later:
             reason = f"stale round: round {header.round} is over, round {max(later)} is open"
             self._settle(header.client, header.session, header.round, False, reason)
@@ -401,7 +405,9 @@ class Combiner:
                 if upload := run.sum.drop(client):
                     self._grants.pop(upload.grant, None)
             case mc.RefuseUpdate(header, refused):
-                log.warning("update refused: %s", refused.reason, extra={"client": header.client, "round": at[1]})
+                log.warning(
+                    "update refused: %s", refused.reason, extra={"client": header.client, "round": at[1]}
+                )
                 answer = m.UpdateRefused(*at, header.digest, refused.code, refused.reason)
                 self.clients.send(header.client, answer)
             case mc.FoldUpdate(header):

@@ -36,4 +36,3 @@ async def keep_registered(reducer: ReducerLink, registration: Registration) -> N
                 log.warning("not registered: %s", error.message, extra={"combiner": registration.combiner})
             known, pause = False, min(REGISTER_SECONDS, pause * 2)
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-

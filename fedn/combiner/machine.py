@@ -526,7 +526,9 @@ def _judge(ledger: Ledger, header: UpdateHeader) -> Refused | None:
             f"trained from {header.base_model[:12]}, round {spec.round} starts from {spec.model[:12]}",
         )
     if header.layout != spec.layout:
-        return Refused(RefusalCode.WRONG_LAYOUT, "its tensors differ from the base model's in name, dtype or shape")
+        return Refused(
+            RefusalCode.WRONG_LAYOUT, "its tensors differ from the base model's in name, dtype or shape"
+        )
     if not 0 < header.size <= limit:
         return Refused(RefusalCode.TOO_LARGE, f"{header.size} bytes; the limit here is {limit}")
     if not 1 <= header.examples <= MAX_EXAMPLES:
@@ -648,5 +650,3 @@ def _impossible(state: State, event: Event) -> InvalidTransition:
     return InvalidTransition(
         f"{type(event).__name__} can't happen when {type(state).__name__}", story=[state, event]
     )
-
-

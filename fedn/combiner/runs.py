@@ -82,7 +82,9 @@ class RoundRun:
     @property
     def task(self) -> m.Task:
         spec = self.state.ledger.spec
-        return m.Task(spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size, spec.config, spec.seed)
+        return m.Task(
+            spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size, spec.config, spec.seed
+        )
 
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)

@@ -10,7 +10,16 @@ import grpc
 from fedn.combiner.driver import Combiner
 from fedn.domain.errors import FednError, InvalidInput
 from fedn.wire import calls
-from fedn.wire.calls import COMBINER, CONTROL, Context, reader, serve_duplex, serve_stream, serve_unary, writer
+from fedn.wire.calls import (
+    COMBINER,
+    CONTROL,
+    Context,
+    reader,
+    serve_duplex,
+    serve_stream,
+    serve_unary,
+    writer,
+)
 from fedn.wire.chunks import frame
 from fedn.wire.pb import fedn_pb2 as pb
 
@@ -23,7 +32,9 @@ def handlers(combiner: Combiner) -> tuple[grpc.GenericRpcHandler, ...]:
     control = {
         "Watch": serve_stream(reader(pb.WatchRequest), writer(pb.CombinerEvent), combiner.watch),
         "RunRound": serve_stream(reader(pb.RoundSpec), writer(pb.RoundEvent), combiner.run_round),
-        "RunValidation": serve_stream(reader(pb.ValidationSpec), writer(pb.ValidationEvent), combiner.run_validation),
+        "RunValidation": serve_stream(
+            reader(pb.ValidationSpec), writer(pb.ValidationEvent), combiner.run_validation
+        ),
         "Fetch": serve_stream(fetch, frame, combiner.fetch_part),
         "Ack": serve_unary(reader(pb.AckRound), _done, combiner.ack),
         "Abort": serve_unary(reader(pb.AbortRound), _done, combiner.abort),
@@ -33,7 +44,9 @@ def handlers(combiner: Combiner) -> tuple[grpc.GenericRpcHandler, ...]:
         "Drain": serve_unary(reader(pb.DrainRequest), _done, combiner.drain),
     }
     data = {
-        "Attach": serve_duplex(reader(pb.ClientMessage, envelope=True), writer(pb.CombinerMessage), combiner.attach),
+        "Attach": serve_duplex(
+            reader(pb.ClientMessage, envelope=True), writer(pb.CombinerMessage), combiner.attach
+        ),
         "Fetch": serve_stream(fetch, frame, combiner.fetch_model),
         "Submit": grpc.stream_unary_rpc_method_handler(_submit(combiner)),
     }

@@ -88,4 +88,3 @@ class PartSum:
         for client in list(self.uploads):
             self.drop(client)
         self._total = None
-

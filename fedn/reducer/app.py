@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from dataclasses import dataclass
 
 from cheroot.wsgi import Server
 from flask import Flask
@@ -41,9 +40,10 @@ async def serve(settings: ReducerSettings, stop: asyncio.Event) -> None:
     service = ReducerService(reducer, asyncio.get_running_loop(), hub,
                              settings.max_model_bytes, settings.command_queue)  # fmt: skip
     try:
-        web = start_web(create_app(service, settings), settings)
+        web = Web(create_app(service, settings), settings)
         try:
             await reducer.start()
+            web.start()
             log.info("reducer is up at http://%s:%s", settings.host, web.port)
             await first_of(stop, _deposed(reducer))
         finally:
@@ -60,29 +60,36 @@ async def _deposed(reducer: Reducer) -> None:
     raise InvalidConfig("state_store", "another reducer has taken over this network", "stop one of the two")
 
 
-@dataclass
 class Web:
-    """The web server in its own threads."""
+    """The web server in its own threads. Raises InvalidConfig when the port is taken.
 
-    server: Server
-    thread: threading.Thread
-    port: int
+    The port is taken first of all: a second reducer started by mistake must fail before it takes the
+    next term from the first. Requests are answered from `start` on; until then they queue.
+    """
+
+    def __init__(self, app: Flask, settings: ReducerSettings) -> None:
+        where = (settings.host, settings.port)
+        self._server = Server(where, app, numthreads=settings.http_threads, server_name="fedn")
+        self._server.request_queue_size = 128
+        self._server.shutdown_timeout = 2
+        self._server.timeout = 30
+        self._thread = threading.Thread(target=self._server.serve, name="web", daemon=True)
+        try:
+            self._server.prepare()
+        except OSError as error:
+            problem = f"{settings.host}:{settings.port} can't be used ({error.strerror or error})"
+            raise InvalidConfig("port", problem, "stop what listens there, or give another --port") from None
+
+    @property
+    def port(self) -> int:
+        """The port that was taken, also where 0 asked for any."""
+        port: int = self._server.bind_addr[1]
+        return port
+
+    def start(self) -> None:
+        self._thread.start()
 
     def stop(self) -> None:
-        self.server.stop()
-        self.thread.join()
-
-
-def start_web(app: Flask, settings: ReducerSettings) -> Web:
-    """Bind and serve. Raises InvalidConfig when the port is taken."""
-    server = Server((settings.host, settings.port), app, numthreads=settings.http_threads,
-                    server_name="fedn", request_queue_size=128, timeout=30, shutdown_timeout=2)  # fmt: skip
-    server.max_request_body_size = 0
-    try:
-        server.prepare()
-    except OSError as error:
-        raise InvalidConfig("port", f"{settings.host}:{settings.port} can't be used ({error.strerror or error})",
-                            "stop what listens there, or give another --port") from None  # fmt: skip
-    thread = threading.Thread(target=server.serve, name="web", daemon=True)
-    thread.start()
-    return Web(server, thread, server.bind_addr[1])
+        self._server.stop()
+        if self._thread.ident is not None:
+            self._thread.join()

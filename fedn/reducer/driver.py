@@ -105,7 +105,10 @@ class SessionDriver:
     def progress(self) -> Mapping[str, Any]:
         """What the session does just now, for people: state, reason, round, expected and received updates."""
         phase = self._machine.phase if self._machine else mc.Waiting("starting")
-        shown: dict[str, Any] = {"state": type(phase).__name__.lower(), "reason": getattr(phase, "reason", "")}
+        shown: dict[str, Any] = {
+            "state": type(phase).__name__.lower(),
+            "reason": getattr(phase, "reason", ""),
+        }
         if isinstance(phase, mc.Running | mc.Committing):
             listed = frozenset(c for leg in phase.round.legs.values() for c in leg.clients)
             shown |= {"round": phase.round.number, "expected": len(listed), "received": len(self._received)}
@@ -210,7 +213,9 @@ class SessionDriver:
                 case m.RoundOpened():
                     pass  # the machine listed the same clients, or adopted the combiner's list
 
-    def _note_update(self, number: int, client: ClientId, examples: int, metrics: Mapping[str, float]) -> None:
+    def _note_update(
+        self, number: int, client: ClientId, examples: int, metrics: Mapping[str, float]
+    ) -> None:
         self._received[client] = examples
         clean = finite_metrics(metrics)
         if clean:
@@ -234,7 +239,9 @@ class SessionDriver:
                     link.fetch_part(m.FetchRequest(header.digest, part.spool.offset))))  # fmt: skip
                 vector = part.vector() if header.size <= SMALL_BYTES else await asyncio.to_thread(part.vector)
             except (NotFound, Damaged) as error:
-                log.error("part unusable: %s", error.message, extra={"combiner": key.combiner, "round": number})
+                log.error(
+                    "part unusable: %s", error.message, extra={"combiner": key.combiner, "round": number}
+                )
                 self._decide(mc.PartAborted(number, key, self._now()))
                 return
             self._fetched[key] = vector
@@ -326,7 +333,9 @@ class SessionDriver:
             if isinstance(event, m.ModelValidated) and event.client not in seen:
                 seen.add(event.client)
                 metrics = finite_metrics(event.metrics)
-                rows.append(MetricRow(self.session, head.round, "validate", event.client, event.examples, metrics))
+                rows.append(
+                    MetricRow(self.session, head.round, "validate", event.client, event.examples, metrics)
+                )
 
     # --- telling -------------------------------------------------------------------------------------
 
@@ -334,7 +343,9 @@ class SessionDriver:
         match phase:
             case mc.Running(round_, "", False):
                 listed = sorted(c for leg in round_.legs.values() for c in leg.clients)
-                self._tell("round_opened", round=round_.number, rounds=self._plan.rounds, expected=len(listed))
+                self._tell(
+                    "round_opened", round=round_.number, rounds=self._plan.rounds, expected=len(listed)
+                )
             case mc.Running(round_, reason):
                 self._tell("waiting", round=round_.number, reason=reason)
             case mc.Waiting(reason):
@@ -398,7 +409,9 @@ async def settle_from_record(store: StateStore, term: int, peer: Peer | None, he
             return True, ""
         return False, f"stale round: round {header.round} was committed without this update"
 
-    told = m.SettleUpdate(term, header.client, header.session, header.round, *await asyncio.to_thread(counted))
+    told = m.SettleUpdate(
+        term, header.client, header.session, header.round, *await asyncio.to_thread(counted)
+    )
     await peer.call(peer.incarnation, lambda link: link.settle(told))
 
 

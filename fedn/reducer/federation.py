@@ -29,7 +29,7 @@ from fedn.domain.ids import (
     compatible,
 )
 from fedn.domain.plan import Plan
-from fedn.domain.round import GENESIS_PARENT, Head, RoundRecord, head_of, store_record
+from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
 from fedn.reducer.driver import SessionDriver, settle_from_record
@@ -92,7 +92,9 @@ class Reducer:
             self._changed.clear()
             await self._changed.wait()
         for info in unfinished:
-            self._observer.observe(Observed("session_resumed", {"session": info.session, "round": info.head.round}))
+            self._observer.observe(
+                Observed("session_resumed", {"session": info.session, "round": info.head.round})
+            )
             await self._run(info)
 
     async def close(self) -> None:
@@ -120,8 +122,14 @@ class Reducer:
             if len(self._peers) >= self._limits.max_combiners:
                 raise Conflict(f"{len(self._peers)} combiners are registered (max_combiners)")
             peer = self._add_peer(name, registration.address)
-        elif peer.live and peer.incarnation != registration.incarnation and peer.address != registration.address:
-            raise Conflict(f"another combiner named {name!r} is live at {peer.address}; give this one another --name")
+        elif (
+            peer.live
+            and peer.incarnation != registration.incarnation
+            and peer.address != registration.address
+        ):
+            raise Conflict(
+                f"another combiner named {name!r} is live at {peer.address}; give this one another --name"
+            )
         known = peer.incarnation == registration.incarnation and peer.address == registration.address
         if not (known and peer.live):
             info = CombinerInfo(name, registration.address, registration.incarnation, time.time())

@@ -45,7 +45,9 @@ class GrpcCombinerControl:
         await calls.call(self._channel, f"/{CONTROL}/Abort", command)
 
     async def release(self, command: m.ReleaseUpdate) -> m.ReleaseAnswer:
-        answer: m.ReleaseAnswer = await calls.call(self._channel, f"/{CONTROL}/Release", command, _RELEASE_ANSWER)
+        answer: m.ReleaseAnswer = await calls.call(
+            self._channel, f"/{CONTROL}/Release", command, _RELEASE_ANSWER
+        )
         return answer
 
     async def admit(self, command: m.AdmitClient) -> m.AdmitAnswer:

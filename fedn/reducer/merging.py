@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from fedn import plugins
-from fedn.aggregation.write import write_model
 from fedn.aggregation.optimizers import Sgd
+from fedn.aggregation.write import write_model
 from fedn.domain.errors import Damaged
 from fedn.domain.ids import SessionId
 from fedn.domain.model import Layout, layout_of
@@ -63,7 +63,9 @@ class Part:
 class Committer:
     """Turns merged sums into the next model and its record, in that order."""
 
-    def __init__(self, state: StateStore, models: ModelStore, term: int, session: SessionId, plan: Plan) -> None:
+    def __init__(
+        self, state: StateStore, models: ModelStore, term: int, session: SessionId, plan: Plan
+    ) -> None:
         self._state = state
         self._models = models
         self._term = term
@@ -91,5 +93,7 @@ class Committer:
 def _optimizer(plan: Plan) -> ServerOptimizer:
     if plan.server_optimizer == "sgd":
         return Sgd(plan.server_learning_rate)
-    optimizer: ServerOptimizer = plugins.load("fedn.server_optimizers", plan.server_optimizer)(plan.server_learning_rate)
+    optimizer: ServerOptimizer = plugins.load("fedn.server_optimizers", plan.server_optimizer)(
+        plan.server_learning_rate
+    )
     return optimizer

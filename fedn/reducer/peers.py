@@ -42,7 +42,9 @@ class Hooks:
 class Peer:
     """One combiner by name; its process may change (`incarnation`), its address too."""
 
-    def __init__(self, name: CombinerName, address: str, term: int, dial: Dial, grace: float, hooks: Hooks) -> None:
+    def __init__(
+        self, name: CombinerName, address: str, term: int, dial: Dial, grace: float, hooks: Hooks
+    ) -> None:
         self.name = name
         self.address = address
         self.incarnation = Incarnation("")
@@ -160,7 +162,9 @@ class Peer:
 
     def _up(self, snapshot: m.Snapshot) -> None:
         if not compatible(snapshot.protocol):
-            raise Incompatible(f"combiner {self.name} speaks protocol {snapshot.protocol}, not {PROTOCOL_VERSION}")
+            raise Incompatible(
+                f"combiner {self.name} speaks protocol {snapshot.protocol}, not {PROTOCOL_VERSION}"
+            )
         if snapshot.combiner != self.name:
             raise Incompatible(f"{self.address} is combiner {snapshot.combiner!r}, not {self.name!r}")
         if self._giving_up:

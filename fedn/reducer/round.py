@@ -67,7 +67,9 @@ class Round:
     @property
     def merged(self) -> tuple[MergedPart, ...]:
         """The accepted parts, in a fixed order."""
-        parts = [(key, leg.header) for key, leg in self.legs.items() if leg.phase is Phase.MERGED and leg.header]
+        parts = [
+            (key, leg.header) for key, leg in self.legs.items() if leg.phase is Phase.MERGED and leg.header
+        ]
         return tuple(MergedPart(*key, header.digest, header.contributors) for key, header in sorted(parts))
 
     @property
@@ -309,7 +311,9 @@ def tick(round_: Round, now: float, grace: float) -> Round:
 # --- clients that move -----------------------------------------------------------------------------
 
 
-def release_requested(round_: Round, header: UpdateHeader, combiner: CombinerName, network: Network) -> Outcome:
+def release_requested(
+    round_: Round, header: UpdateHeader, combiner: CombinerName, network: Network
+) -> Outcome:
     """A client offers this round's update at a combiner that does not list it."""
     client = header.client
     if client in round_.accepted or client in round_.releasing:
@@ -375,7 +379,9 @@ def _open_waiting(round_: Round, combiner: CombinerName, network: Network) -> Ou
     waiting = [c for c, name in round_.admissions.items() if name == combiner]
     if station is None or not waiting:
         return round_, ()
-    busy = any(k[:2] == (combiner, station.incarnation) and leg.phase in ACTIVE for k, leg in round_.legs.items())
+    busy = any(
+        k[:2] == (combiner, station.incarnation) and leg.phase in ACTIVE for k, leg in round_.legs.items()
+    )
     if busy:
         return round_, ()
     return _open(round_, _next_key(round_, combiner, station.incarnation), waiting)

@@ -35,7 +35,12 @@ class ReducerService:
     """Thread-safe. Implements `fedn.reducer.front.Front`."""
 
     def __init__(
-        self, reducer: Reducer, loop: asyncio.AbstractEventLoop, hub: EventHub, max_model_bytes: int, queue: int
+        self,
+        reducer: Reducer,
+        loop: asyncio.AbstractEventLoop,
+        hub: EventHub,
+        max_model_bytes: int,
+        queue: int,
     ) -> None:
         self.state: StateStore = reducer.state
         self.models: ModelStore = reducer.models

@@ -58,4 +58,6 @@ def _flat_mean(record: Mapping[str, Any], kept: Mapping[str, Path]) -> Model:
 
 def _difference(model: Model, mean: Model) -> float:
     floating = [key for key, value in model.items() if np.issubdtype(value.dtype, np.floating)]
-    return max(float(np.max(np.abs(model[key].astype(np.float64) - mean[key]), initial=0.0)) for key in floating)
+    return max(
+        float(np.max(np.abs(model[key].astype(np.float64) - mean[key]), initial=0.0)) for key in floating
+    )

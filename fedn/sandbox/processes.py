@@ -37,21 +37,21 @@ class Process:
 
 @dataclass
 class Sandbox:
-    """Starts and stops a federation below ``directory``. Use as a context manager."""
+    """Starts and stops a federation below ``directory``. Use as a context manager.
+
+    Every client runs ``app``, which is called with its index (from 0) and the number of clients.
+    """
 
     directory: Path
     combiners: int
     clients: int
     port: int
-    processes: list[Process] = field(default_factory=list)
+    app: str = "fedn.sandbox.digits:app"
+    processes: dict[str, Process] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"http://{HOST}:{self.port}"
-
-    @property
-    def client_names(self) -> list[str]:
-        return [f"client-{number + 1}" for number in range(self.clients)]
 
     def kept(self, name: str) -> Path:
         """Where a client's settled updates are kept."""
@@ -59,7 +59,11 @@ class Sandbox:
 
     def __enter__(self) -> Sandbox:
         try:
-            self._start()
+            self.start_reducer()
+            for index in range(self.clients):
+                self.start_client(index)
+            for number in range(self.combiners):
+                self.start_combiner(f"combiner-{number + 1}")
         except BaseException:
             self.stop()
             raise
@@ -68,54 +72,66 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _start(self) -> None:
-        home = self.directory
-        self._spawn(
-            "reducer", "reducer", f"--host={HOST}", f"--port={self.port}", f"--data-dir={home / 'reducer'}",
-            f"--state-store=sqlite:///{home / 'reducer' / 'state.db'}", f"--model-store=file://{home / 'reducer' / 'models'}",
-        )  # fmt: skip
-        for index, name in enumerate(self.client_names):
-            self._spawn(
-                name, "client", f"--reducer={self.url}", f"--name={name}", f"--state-dir={home / 'clients'}",
-                "--app=fedn.sandbox.digits:app", f"--app-options=index={index}", f"--app-options=clients={self.clients}",
-                "--keep-updates",
-            )  # fmt: skip
-        for number in range(self.combiners):
-            name = f"combiner-{number + 1}"
-            self._spawn(
-                name, "combiner", f"--name={name}", f"--host={HOST}", "--port=0", f"--reducer={self.url}",
-                f"--data-dir={home / name}",
-            )  # fmt: skip
+    def start_reducer(self, *flags: str) -> Process:
+        """The reducer, on SQLite and files; started again it goes on with what is there."""
+        home = self.directory / "reducer"
+        stores = (f"--state-store=sqlite:///{home / 'state.db'}", f"--model-store=file://{home / 'models'}")
+        where = (f"--host={HOST}", f"--port={self.port}", f"--data-dir={home}")
+        return self._start("reducer", "reducer", *where, *stores, *flags)
 
-    def _spawn(self, name: str, tier: str, *flags: str) -> None:
+    def start_combiner(self, name: str, *flags: str) -> Process:
+        """A combiner on any free port."""
+        home = self.directory / name
+        where = (f"--host={HOST}", "--port=0", f"--data-dir={home}", f"--reducer={self.url}")
+        return self._start(name, "combiner", f"--name={name}", *where, *flags)
+
+    def start_client(self, index: int, *flags: str) -> Process:
+        """``client-<index + 1>``; started again it has its old identity and journal."""
+        name = f"client-{index + 1}"
+        options = (f"--app-options=index={index}", f"--app-options=clients={self.clients}")
+        where = (f"--reducer={self.url}", f"--state-dir={self.directory / 'clients'}", f"--name={name}")
+        return self._start(name, "client", *where, f"--app={self.app}", *options, "--keep-updates", *flags)
+
+    def _start(self, name: str, tier: str, *flags: str) -> Process:
         log = self.directory / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", "fedn", tier, "start", *flags]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(f"FEDN_{tier.upper()}_")}
-        with log.open("wb") as output:
+        environment |= {STOP_WITH_STDIN: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        with log.open("ab") as output:
             popen = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
-                env={**environment, STOP_WITH_STDIN: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            )  # fmt: skip
-        self.processes.append(Process(name, popen, log))
+                command,
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,  # Ctrl-C reaches the sandbox alone, which then ends them in order
+                env=environment,
+            )
+        self.processes[name] = Process(name, popen, log)
+        return self.processes[name]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL."""
+        process = self.processes.pop(name)
+        process.popen.kill()
+        process.popen.wait()
+        _close(process.popen.stdin)
 
     def check(self) -> None:
         """Raise FednError with the end of its log if a process has died."""
-        for process in self.processes:
-            if process.popen.poll() is not None:
-                raise FednError(f"{process.name} has stopped ({process.popen.returncode}):\n{process.tail()}")
+        for process in self.processes.values():
+            code = process.popen.poll()
+            if code is not None:
+                raise FednError(f"{process.name} has stopped with exit code {code}:\n{process.tail()}")
 
     def stop(self) -> None:
         """Ask every process to end, wait a little, insist."""
-        for process in self.processes:
+        for process in self.processes.values():
             process.popen.terminate()
-        for process in self.processes:
+        for name in list(self.processes):
             with suppress(subprocess.TimeoutExpired):
-                process.popen.wait(STOP_SECONDS)
-            process.popen.kill()
-            process.popen.wait()
-            _close(process.popen.stdin)
-        self.processes.clear()
+                self.processes[name].popen.wait(STOP_SECONDS)
+            self.kill(name)
 
 
 def _close(pipe: IO[bytes] | None) -> None:
@@ -131,7 +147,7 @@ def free_port(wanted: int) -> int:
         try:
             probe.bind((HOST, wanted))
         except OSError:
-            raise InvalidInput("port", f"{wanted} is in use", "stop what listens there, or give another --port "
-                               "(0 for any)") from None  # fmt: skip
+            remedy = "stop what listens there, or give another --port (0 for any)"
+            raise InvalidInput("port", f"{wanted} is in use", remedy) from None
         port: int = probe.getsockname()[1]
         return port

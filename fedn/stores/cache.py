@@ -29,7 +29,7 @@ class ModelCache:
     def __init__(self, large: ModelStore, keep: int) -> None:
         self._stores = {True: MemoryModels(), False: large}
         self._keep = keep
-        self._recent: dict[Digest, bool] = {digest: False for digest in large.digests()}
+        self._recent: dict[Digest, bool] = dict.fromkeys(large.digests(), False)
         self._downloads: dict[Digest, asyncio.Task[None]] = {}
 
     async def ensure(self, digest: Digest, size: int, fetch: Fetch) -> None:

@@ -48,7 +48,9 @@ class Story:
     def named(self, event: str) -> list[Mapping[str, Any]]:
         return [seen.fields for seen in self.events if seen.event == event]
 
-    async def until(self, event: str, count: int = 1, seconds: float = 20.0, **fields: Any) -> Mapping[str, Any]:
+    async def until(
+        self, event: str, count: int = 1, seconds: float = 20.0, **fields: Any
+    ) -> Mapping[str, Any]:
         """The ``count``-th event of that name with these fields; TimeoutError if it does not come."""
         async with asyncio.timeout(seconds):
             while True:
@@ -107,7 +109,9 @@ class Federation:
     async def add_combiner(self, name: str) -> Combiner:
         """Start (or, under an old name, restart) a combiner."""
         models = ModelCache(MemoryModels(), keep=3)
-        combiner = Combiner(CombinerName(name), self.reducer, models, Mean(), self._directory, self._combiner_limits)
+        combiner = Combiner(
+            CombinerName(name), self.reducer, models, Mean(), self._directory, self._combiner_limits
+        )
         self.combiners[name] = combiner
         await self._register(combiner)
         return combiner
@@ -170,7 +174,9 @@ class Federation:
         return self._link(address)
 
     def _link(self, address: str) -> Severable:
-        return Severable(lambda: self.combiners.get(address), lambda link: self.links.setdefault(address, []).append(link))
+        return Severable(
+            lambda: self.combiners.get(address), lambda link: self.links.setdefault(address, []).append(link)
+        )
 
 
 class ReducerOf:

@@ -158,7 +158,10 @@ async def _written(messages: AsyncIterator[Any], write: Write) -> AsyncIterator[
 
 
 async def upload(
-    channel: grpc.aio.Channel, method: str, chunks: AsyncIterator[Buffer], metadata: tuple[tuple[str, str], ...]
+    channel: grpc.aio.Channel,
+    method: str,
+    chunks: AsyncIterator[Buffer],
+    metadata: tuple[tuple[str, str], ...],
 ) -> None:
     """A stream of chunks out, nothing in."""
     send: Any = channel.stream_unary(method)

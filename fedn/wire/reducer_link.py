@@ -66,7 +66,9 @@ class HttpReducer:
         return result
 
     def _broken(self, error: httpx.HTTPError) -> LinkBroken:
-        return LinkBroken(f"no reducer at {self._url} ({type(error).__name__}); is `fedn reducer start` running?")
+        return LinkBroken(
+            f"no reducer at {self._url} ({type(error).__name__}); is `fedn reducer start` running?"
+        )
 
     def _error(self, answer: httpx.Response) -> FednError:
         """The error that the reducer raised, by its code."""

@@ -27,7 +27,7 @@ ENVELOPES = {
     "RoundEvent": messages.RoundEvent,
     "ValidationEvent": messages.ValidationEvent,
 }
-WITHOUT_CLASS = {"Chunk", "Done", "DrainRequest"}
+WITHOUT_CLASS = {"Chunk", "Done"}
 NOT_ON_THIS_WIRE = {"Registration", "Assignment", "MergedPart", "RoundRecord", "StoredRecord", "Head"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from hashlib import sha256
 
@@ -136,12 +137,13 @@ def test_an_unknown_or_ambiguous_session_is_named(fedn, service, small):
     assert "There is no session 'zzz'" in fedn.refused(4, "session", "show", "zzz")
     first = small.seeded(service).plan
     service.start_session("two", "", first)
-    assert "begins 2 of them" in fedn.refused(2, "session", "show", "session")
+    assert "is part of 2 of them" in fedn.refused(2, "session", "show", "session")
     assert fedn.json("session", "show", "session-1")["session"] == "session-1"
 
 
 def test_only_the_one_beginning_counts():
     known = ["abc", "abd", "ab"]
+    assert only("session", "bd", known, "x") == "abd"
     assert only("session", "ab", known, "x") == "ab"
     assert only("session", "abc", known, "x") == "abc"
     with pytest.raises(InvalidInput):
@@ -200,6 +202,8 @@ def test_a_watcher_sees_a_session_live_and_why_it_waits(fedn, service, small):
 
 def test_a_watcher_survives_a_restart_of_the_reducer(fedn_at, settings, service, small):
     session = small.seeded(service, rounds=1).session
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        settings = settings.model_copy(update={"port": free.getsockname()[1]})
     first = start_web(create_app(service, settings), settings)
     told: list[object] = []
     fedn = fedn_at(f"http://127.0.0.1:{first.port}")
@@ -210,7 +214,7 @@ def test_a_watcher_survives_a_restart_of_the_reducer(fedn_at, settings, service,
     service.hub.close()
     first.stop()
     service.hub = EventHub()
-    second = start_web(create_app(service, settings), settings.model_copy(update={"port": first.port}))
+    second = start_web(create_app(service, settings), settings)
     service.commit(session, 0.5)
     service.end(session, "finished", "")
     watcher.join(30)
