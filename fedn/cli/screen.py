@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 PIPED_WIDTH = 250
-"""Columns of a table that goes into a pipe or a file, where nothing needs to be folded."""
+"""Columns of what goes into a pipe or a file, where nothing needs to be folded."""
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -27,7 +27,10 @@ def console(stderr: bool = False) -> Console:
     """rich's console; markup in what others named is never read."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+    if not made.is_terminal:
+        made.width = PIPED_WIDTH
+    return made
 
 
 def note(text: str) -> None:
@@ -49,8 +52,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> 
     for row in rows:
         drawn.add_row(*(Text(clean(str(cell))) for cell in row))
     if drawn.row_count:
-        out = console()
-        out.print(drawn, width=None if out.is_terminal else PIPED_WIDTH)
+        console().print(drawn)
     else:
         click.echo(empty)
 

@@ -98,11 +98,10 @@ def listing(url: str, as_json: bool) -> None:
         return
     rows = [
         (s["session"], "" if s["name"] == s["session"] else s["name"], s["state"],
-         f"{s['head']['round']}/{s['plan']['rounds']}", s["head"]["model"][:12],
-         screen.moment(s["created_at"]), s["reason"])
+         f"{s['head']['round']}/{s['plan']['rounds']}", screen.moment(s["created_at"]), s["reason"])
         for s in answer["sessions"]
     ]  # fmt: skip
-    columns = ("Session", "Name", "State", "Rounds", "Model", "Started", "Reason")
+    columns = ("Session", "Name", "State", "Rounds", "Started", "Reason")
     screen.table(columns, rows, "No session yet. Start one with `fedn session start`.")
 
 
@@ -146,11 +145,10 @@ def _show(info: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
         click.echo(f"now: {screen.clean(reason)}")
     rows = [
         (r["round"] or "seed", r["contributors"], r["examples"], len(r["refused"]) + len(r["lost"]),
-         screen.metrics_text((r["metrics"]["validate"] or {}).get("metrics", {})), r["model"][:12],
-         screen.moment(r["committed_at"]))
+         screen.metrics_text((r["metrics"]["validate"] or {}).get("metrics", {})), r["model"][:12])
         for r in rounds
     ]  # fmt: skip
-    columns = ("Round", "Clients", "Examples", "Absent", "Validation", "Model", "Committed")
+    columns = ("Round", "Clients", "Examples", "Absent", "Validation", "Model")
     screen.table(columns, rows, "")
 
 

@@ -56,7 +56,7 @@ def _row(item: dict[str, Any]) -> tuple[Any, ...]:
     contributors = [c for part in record["parts"] for c in part["contributors"]]
     examples = sum(c["examples"] for c in contributors)
     return (
-        record["round"] or "seed", item["digest"][:12], record["parent"][:12], record["model"][:12],
+        record["round"] or "seed", item["digest"][:10], record["parent"][:10], record["model"][:10],
         len(contributors), examples, screen.moment(record["committed_at"]),
     )  # fmt: skip
 

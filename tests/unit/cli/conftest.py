@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from fedn.cli.root import root
 from fedn.config import ReducerSettings
-from fedn.reducer.app import start_web
+from fedn.reducer.app import Web
 from fedn.reducer.rest import create_app
 
 NOBODY = "http://127.0.0.1:9"
@@ -57,7 +57,8 @@ SETTINGS = ReducerSettings(port=0, http_threads=6, event_streams=3, max_model_by
 def server():
     """One web server for all tests: stopping one takes half a second."""
     switch = Switch()
-    served = start_web(switch, SETTINGS)
+    served = Web(switch, SETTINGS)
+    served.start()
     yield served.port, switch
     served.stop()
 

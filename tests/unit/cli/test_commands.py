@@ -12,7 +12,7 @@ import pytest
 from fedn.cli.rest_client import only
 from fedn.domain.errors import InvalidInput, NotFound
 from fedn.domain.messages import Registration
-from fedn.reducer.app import start_web
+from fedn.reducer.app import Web
 from fedn.reducer.events import EventHub
 from fedn.reducer.rest import create_app
 
@@ -204,7 +204,8 @@ def test_a_watcher_survives_a_restart_of_the_reducer(fedn_at, settings, service,
     session = small.seeded(service, rounds=1).session
     with socket.create_server(("127.0.0.1", 0)) as free:
         settings = settings.model_copy(update={"port": free.getsockname()[1]})
-    first = start_web(create_app(service, settings), settings)
+    first = Web(create_app(service, settings), settings)
+    first.start()
     told: list[object] = []
     fedn = fedn_at(f"http://127.0.0.1:{first.port}")
     watcher = threading.Thread(target=lambda: told.append(fedn("session", "watch", session, "--json")))
@@ -214,7 +215,8 @@ def test_a_watcher_survives_a_restart_of_the_reducer(fedn_at, settings, service,
     service.hub.close()
     first.stop()
     service.hub = EventHub()
-    second = start_web(create_app(service, settings), settings)
+    second = Web(create_app(service, settings), settings)
+    second.start()
     service.commit(session, 0.5)
     service.end(session, "finished", "")
     watcher.join(30)
