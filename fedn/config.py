@@ -145,7 +145,7 @@ class ClientSettings(Settings):
     state_dir: Path = _set(
         Path("fedn-data/clients"), "Folder for identities and journals; clients may share it."
     )
-    app: str = _set("", "Your code as module:factory or file.py:factory, called to make the object that trains.")
+    app: str = _set("", "Your code as module:factory or file.py:factory; it makes the object that trains.")
     app_options: Mapping[str, Scalar] = _set({}, "Keyword arguments for the factory, as name=value.")
     combiner: str = _set("", "Name of the combiner it would rather have; empty for the least loaded.")
     keep_updates: bool = _set(False, "Keep settled updates beside the journal, for audits.")
@@ -161,7 +161,8 @@ class ClientSettings(Settings):
             if getattr(self, field):
                 _checked_id(field, getattr(self, field))
         if self.app and not re.fullmatch(r".+:[\w.]+", self.app):
-            raise InvalidConfig("app", f"{self.app!r} names no factory", "give module:factory or file.py:factory")
+            remedy = "give module:factory or file.py:factory"
+            raise InvalidConfig("app", f"{self.app!r} names no factory", remedy)
         return self
 
 

@@ -114,4 +114,4 @@ class Story:
         )
 
     def _line(self, text: str) -> None:
-        self._progress.console.print(screen.clean(text))
+        self._progress.console.print(screen.clean(text), soft_wrap=True)

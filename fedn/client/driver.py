@@ -10,9 +10,11 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import assert_never
 
 from fedn.client import machine as mc
+from fedn.client.worker import in_own_thread
 from fedn.domain import messages as m
 from fedn.domain.errors import FednError, Incompatible, InvalidInput, LinkBroken, NotFound, Unavailable
 from fedn.domain.ids import PROTOCOL_VERSION, digest_of
@@ -178,9 +180,9 @@ class Client:
     async def _run_task(self, task: m.Task) -> mc.Event:
         with self._models.map(task.model) as model:
             if task.kind is m.TaskKind.VALIDATE:
-                examples, metrics = await asyncio.to_thread(self._trainer.validate, model, task)
+                examples, metrics = await in_own_thread(partial(self._trainer.validate, model, task))
                 return mc.ModelEvaluated(mc.key_of(task), task.model, examples, finite_metrics(metrics))
-            return mc.UpdateKept(await asyncio.to_thread(self._train, model, task))
+            return mc.UpdateKept(await in_own_thread(partial(self._train, model, task)))
 
     def _train(self, model: memoryview, task: m.Task) -> UpdateHeader:
         """Train and journal, in one worker thread: once this returns, nobody trains this round again."""

@@ -45,7 +45,10 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Working:
+    """``again``: the task has come once more since; if the old link fails the work, it begins anew."""
+
     task: Task
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +257,7 @@ def _dispatch(state: State, event: Event) -> Outcome:
             report = (SendReport(key, model, examples, metrics),) if known else ()
             return state.without(key), report
         case WorkFailed(key, reason, final):
-            state = _free(state, key)
-            failed = (SendFailure(key, reason),) if final and key in state.tasks else ()
-            return state.without(key), failed
+            return _failed(_free(state, key), key, reason, final)
         case UploadGranted(session, round_, digest, grant, offset):
             return _granted(state, Key(session, round_, TaskKind.TRAIN), digest, grant, offset)
         case UploadBroke(header, grant):
@@ -302,7 +303,9 @@ def _received(state: State, task: Task) -> Outcome:
     known = state.tasks.get(key)
     if header := held_header(known):
         return _again(state, task, header)
-    if isinstance(known, Queued | Working):
+    if isinstance(known, Working):
+        return state.put(key, replace(known, again=True)), ()
+    if isinstance(known, Queued):
         return state, ()
     state = _supersede(state, key)
     if sum(isinstance(t, Queued) for t in state.tasks.values()) >= MAX_QUEUED:
@@ -313,7 +316,7 @@ def _received(state: State, task: Task) -> Outcome:
 def _again(state: State, task: Task, header: UpdateHeader) -> Outcome:
     """The task of a held update: offer it; only another base model makes it worthless."""
     if header.base_model == task.model:
-        return _offer(state, header) if not isinstance(state.tasks[key_of(task)], Uploading) else (state, ())
+        return _offer(state, header)  # also if it is being uploaded: the part that granted that may be closed
     return state.put(key_of(task), Queued(task)), (ForgetUpdate(header),)
 
 
@@ -336,11 +339,23 @@ def _dropped(state: State, key: Key) -> Outcome:
 
 def _kept(state: State, header: UpdateHeader) -> Outcome:
     key = key_for(header)
-    at_work = state.slot == key
+    at_work, wanted = state.slot == key, state.tasks.get(key)
     state = _free(state, key)
-    if at_work and not isinstance(state.tasks.get(key), Working):
-        return state, (ForgetUpdate(header),)  # cancelled while it was training
+    if at_work and not (isinstance(wanted, Queued | Working) and wanted.task.model == header.base_model):
+        return state, (ForgetUpdate(header),)  # cancelled while it was training, and not asked for again
     return _offer(state, header)
+
+
+def _failed(state: State, key: Key, reason: str, final: bool) -> Outcome:
+    match state.tasks.get(key):
+        case None:
+            return state, ()
+        case Queued() | Working() if final:
+            return state.without(key), (SendFailure(key, reason),)
+        case Working(task, again=True) | Queued(task):
+            return state.put(key, Queued(task)), ()
+        case _:
+            return state.without(key), ()
 
 
 def _granted(state: State, key: Key, digest: Digest, grant: str, offset: int) -> Outcome:

@@ -8,7 +8,6 @@ import logging
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fedn import logs
-from fedn.aggregation.mean import Mean
 from fedn.combiner.driver import Combiner, Limits
 from fedn.combiner.links import keep_registered
 from fedn.combiner.service import handlers
@@ -44,7 +43,7 @@ async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
     )  # fmt: skip
     reducer = HttpReducer(settings.reducer)
     models = ModelCache(FileModels(settings.data_dir / "models"), CACHED_MODELS)
-    combiner = Combiner(CombinerName(settings.name), reducer, models, Mean(), settings.data_dir, limits)
+    combiner = Combiner(CombinerName(settings.name), reducer, models, settings.data_dir, limits)
     server, checks = new_server(), health.aio.HealthServicer()
     server.add_generic_rpc_handlers(handlers(combiner))
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar, assert_never
 
+from fedn import plugins
 from fedn.combiner import machine as mc
 from fedn.combiner.clients import Attachment, Clients
 from fedn.combiner.runs import Listeners, RoundRun, ValidationRun
@@ -45,7 +46,7 @@ from fedn.domain.model import Layout, layout_of
 from fedn.domain.part import PartHeader
 from fedn.domain.round import RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader, check_header, check_metrics
-from fedn.ports import Aggregator, Buffer, ReducerLink
+from fedn.ports import Buffer, ReducerLink
 from fedn.stores.cache import ModelCache
 from fedn.wire.chunks import split
 
@@ -64,6 +65,7 @@ class Limits:
     max_update_bytes: int = 4 * 2**30
     max_clients: int = 10_000
     max_parked: int = 10_000
+    max_parts: int = 256
     client_grace: float = 3.0
     upload_idle: float = 30.0
     beat: float = 2.0
@@ -77,7 +79,6 @@ class Combiner:
         name: CombinerName,
         reducer: ReducerLink,
         models: ModelCache,
-        aggregator: Aggregator,
         spool: Path,
         limits: Limits = Limits(),
     ) -> None:
@@ -87,12 +88,11 @@ class Combiner:
         self.clients = Clients(limits.max_clients)
         self._reducer = reducer
         self._models = models
-        self._aggregator = aggregator
         self._spool = spool
         self._term = 0
         self._draining = ""
         self._rounds: dict[tuple[SessionId, int], dict[int, RoundRun]] = {}
-        self._opening: dict[tuple[SessionId, int, int], asyncio.Lock] = {}
+        self._opening: dict[tuple[SessionId, int], asyncio.Lock] = {}
         self._validations: dict[tuple[SessionId, int], ValidationRun] = {}
         self._parked: dict[tuple[ClientId, SessionId, int], UpdateHeader] = {}
         self._grants: dict[str, tuple[RoundRun, Upload]] = {}
@@ -160,6 +160,7 @@ class Combiner:
     async def ack(self, command: m.AckRound) -> None:
         """The round is committed: settle its clients and forget it. Again: nothing."""
         self._adopt(command.term)
+        self._opening.pop((command.session, command.round), None)
         for number, run in self._rounds.pop((command.session, command.round), {}).items():
             if not isinstance(run.state, mc.Sealed):
                 self._decide(run, mc.AbortAsked("the round was committed without this part", reoffer=False))
@@ -175,6 +176,7 @@ class Combiner:
             run.close()
         if not parts:
             self._rounds.pop((command.session, command.round), None)
+            self._opening.pop((command.session, command.round), None)
 
     async def release(self, command: m.ReleaseUpdate) -> m.ReleaseAnswer:
         """Whether the client's update counts here; if not it never will."""
@@ -344,7 +346,8 @@ class Combiner:
 
     def _park(self, header: UpdateHeader) -> None:
         if len(self._parked) >= self.limits.max_parked:
-            raise Busy(f"{len(self._parked)} offers wait for the reducer (max_parked)")
+            log.warning("offer not noted: %s wait already (max_parked)", len(self._parked))
+            return  # the client offers it again on its next attach
         self._parked[header.client, header.session, header.round] = header
         self._watchers.publish(m.ReleaseRequested(header))
 
@@ -357,12 +360,13 @@ class Combiner:
     async def _opened(self, spec: RoundSpec) -> RoundRun:
         """The run of this part; opened now unless it is there. Two calls at once open it once."""
         key = (spec.session, spec.round)
-        lock = self._opening.setdefault((*key, spec.part), asyncio.Lock())
-        async with lock:
+        async with self._opening.setdefault(key, asyncio.Lock()):
             run = self._rounds.get(key, {}).get(spec.part)
             if run is None:
+                if len(self._runs()) >= self.limits.max_parts:
+                    raise Busy(f"{self.limits.max_parts} parts are held here (max_parts)")
                 layout = await self._layout(spec)
-                run = RoundRun(PartSum(layout, self._aggregator))
+                run = RoundRun(PartSum(layout, plugins.load("fedn.aggregators", spec.aggregator)()))
                 self._rounds.setdefault(key, {})[spec.part] = run
                 for client in spec.clients:
                     self._parked.pop((client, *key), None)
@@ -370,7 +374,6 @@ class Combiner:
                 limits = self.limits
                 self._apply(run, mc.open_part(
                     spec, attached, self._now(), limits.client_grace, limits.max_update_bytes))  # fmt: skip
-        self._opening.pop((*key, spec.part), None)
         return run
 
     async def _layout(self, spec: RoundSpec) -> Layout:

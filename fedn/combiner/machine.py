@@ -212,7 +212,10 @@ class SumHashed:
 
 @dataclass(frozen=True, slots=True)
 class RoundAcked:
+    """``elsewhere``: clients that a later part of the round here lists; that one tells them the end."""
+
     counted: bool
+    elsewhere: frozenset[ClientId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -438,8 +441,8 @@ def _when_sealed(state: Sealed, event: Event) -> Outcome:
         case ClientReleased(client):
             _, answer = _released(ledger, client, closed=Closing)
             return state, answer
-        case RoundAcked(counted):
-            return state, _settlements(ledger, counted)
+        case RoundAcked(counted, elsewhere):
+            return state, _settlements(ledger, counted, elsewhere)
         case AbortAsked(reason, reoffer):
             return _abort(ledger, reason, reoffer)
         case UpdateFolded() | SumHashed():
@@ -622,13 +625,14 @@ def _close(ledger: Ledger, commands: tuple[Command, ...]) -> Outcome:
     return Closing(ledger), commands
 
 
-def _settlements(ledger: Ledger, counted: bool) -> tuple[Command, ...]:
+def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[Command, ...]:
     """Tell everyone listed here how it ended; who was released counts elsewhere and is told there."""
     reason = "" if counted else "the round was committed without this part"
     told = tuple(
         SettleClient(client, counted and entry.standing is Standing.FOLDED,
                      reason if entry.standing is Standing.FOLDED else entry.reason)
-        for client, entry in ledger.entries.items() if entry.standing is not Standing.RELEASED
+        for client, entry in ledger.entries.items()
+        if entry.standing is not Standing.RELEASED and client not in elsewhere
     )  # fmt: skip
     return told
 
@@ -641,7 +645,7 @@ def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:
             ledger = ledger.put(client, Entry(Standing.LOST, reason=reason), "discarded")
         if entry.standing is Standing.WAITING and not reoffer:
             commands += (CancelTask(client, reason),)
-        if entry.standing in PENDING | {Standing.FOLDED}:
+        if entry.standing in PENDING | {Standing.FOLDED, Standing.LOST}:  # a late one may hold its update
             commands += (AskReoffer(client) if reoffer else SettleClient(client, False, reason),)
     return Aborted(ledger, reason), commands
 

@@ -22,7 +22,7 @@ class RoundSpec:
 
     Calling again with the same (session, round, part) goes on with what is there. ``deadline`` is in
     seconds from when the combiner opens the part; ``config`` is canonical JSON of the plan's
-    hyperparameters.
+    hyperparameters, ``aggregator`` the plan's.
     """
 
     term: int
@@ -36,6 +36,7 @@ class RoundSpec:
     config: str
     seed: int
     deadline: float
+    aggregator: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
+from fedn import plugins
 from fedn.aggregation.mean import PartMerger
 from fedn.domain import messages as m
 from fedn.domain.canonical import canonical_json
@@ -51,6 +52,7 @@ class SessionDriver:
         self,
         info: SessionInfo,
         term: int,
+        *,
         state: StateStore,
         models: ModelStore,
         selector: ClientSelector,
@@ -199,19 +201,26 @@ class SessionDriver:
             return
         spec = RoundSpec(
             self._term, self.session, number, key.part, self._head.model, self._head.model_size, layout.digest,
-            clients, self._config, self._plan.seed, self._plan.round_deadline,
+            clients, self._config, self._plan.seed, self._plan.round_deadline, self._plan.aggregator,
         )  # fmt: skip
-        async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec)):
-            match event:
-                case m.UpdateReceived(client, examples, metrics):
-                    self._note_update(number, client, examples, metrics)
-                case m.PartSealed(header, inline):
-                    self._take_inline(key, header, inline)
-                    self._decide(mc.PartSealed(number, key, header))
-                case m.RoundAborted():
-                    self._decide(mc.PartAborted(number, key, self._now()))
-                case m.RoundOpened():
-                    pass  # the machine listed the same clients, or adopted the combiner's list
+        try:
+            async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec)):
+                self._follow(number, key, event)
+        except FednError as error:
+            log.error("a part failed: %s", error.message, extra={"combiner": key.combiner, "round": number})
+            self._decide(mc.PartAborted(number, key, self._now()))
+
+    def _follow(self, number: int, key: rd.PartKey, event: m.RoundEvent) -> None:
+        match event:
+            case m.UpdateReceived(client, examples, metrics):
+                self._note_update(number, client, examples, metrics)
+            case m.PartSealed(header, inline):
+                self._take_inline(key, header, inline)
+                self._decide(mc.PartSealed(number, key, header))
+            case m.RoundAborted():
+                self._decide(mc.PartAborted(number, key, self._now()))
+            case m.RoundOpened():
+                pass  # the machine listed the same clients, or adopted the combiner's list
 
     def _note_update(
         self, number: int, client: ClientId, examples: int, metrics: Mapping[str, float]
@@ -249,7 +258,8 @@ class SessionDriver:
 
     def _merge(self, key: rd.PartKey) -> None:
         if self._merger is None and self._layout is not None:
-            self._merger = PartMerger(self._layout, self._plan.averaging)
+            aggregator = plugins.load("fedn.aggregators", self._plan.aggregator)()
+            self._merger = PartMerger(self._layout, self._plan.averaging, aggregator)
         vector = self._fetched.pop(key, None)
         header = self._leg_header(key)
         if vector is not None and header is not None and self._merger is not None:

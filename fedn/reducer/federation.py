@@ -188,9 +188,17 @@ class Reducer:
     # --- inside ----------------------------------------------------------------------------------------
 
     async def _run(self, info: SessionInfo) -> None:
-        selector = plugins.load("fedn.selectors", info.plan.selection)()
-        driver = SessionDriver(info, self._term, self.state, self.models, selector, self._peers.get,
-                               self._observer, self._spool, self._limits.client_grace)  # fmt: skip
+        driver = SessionDriver(
+            info,
+            self._term,
+            state=self.state,
+            models=self.models,
+            selector=plugins.load("fedn.selectors", info.plan.selection)(),
+            find=self._peers.get,
+            observer=self._observer,
+            spool=self._spool,
+            orphan_grace=self._limits.client_grace,
+        )
         self._sessions[info.session] = driver
         await driver.start(self._network)
         for combiner, header in self._early.pop(info.session, []):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fedn.domain import messages as m
-from fedn.domain.errors import FednError, Incompatible, LinkBroken, StaleTerm
+from fedn.domain.errors import FednError, Incompatible, StaleTerm, Unavailable
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, compatible
 from fedn.domain.update import UpdateHeader
 from fedn.ports import CombinerLink, Dial
@@ -111,24 +111,27 @@ class Peer:
 
     async def call(self, incarnation: Incarnation, ask: Callable[[CombinerLink], Awaitable[T]]) -> T | None:
         """Ask this very process, again after a broken link; None once it is lost."""
+        pause = RETRY_FIRST
         while await self._reachable(incarnation):
             try:
                 return await ask(self._link)
-            except LinkBroken:
-                await self._pause()
+            except Unavailable:
+                pause = await _paused(pause)
         return None
 
     async def stream(
         self, incarnation: Incarnation, ask: Callable[[CombinerLink], AsyncIterator[T]]
     ) -> AsyncIterator[T]:
         """Follow a stream of this very process, calling again after a broken link, until it is lost."""
+        pause = RETRY_FIRST
         while await self._reachable(incarnation):
             try:
                 async for item in ask(self._link):
+                    pause = RETRY_FIRST
                     yield item
                 return
-            except LinkBroken:
-                await self._pause()
+            except Unavailable:
+                pause = await _paused(pause)
 
     async def close(self) -> None:
         if self._giving_up:
@@ -143,9 +146,6 @@ class Peer:
                 return False
             self._moved.clear()
             await self._moved.wait()
-
-    async def _pause(self) -> None:
-        await asyncio.sleep(random.uniform(0.5, 1.0) * RETRY_FIRST)
 
     def _handle(self, event: m.CombinerEvent) -> None:
         match event:
@@ -194,3 +194,9 @@ class Peer:
         log.warning("combiner lost", extra={"combiner": self.name})
         self._hooks.lost(self.name, self.incarnation)
         self._hooks.changed()
+
+
+async def _paused(seconds: float) -> float:
+    """Wait about ``seconds``; returns how long to wait the next time."""
+    await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
+    return min(RETRY_MOST, seconds * 2)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from fedn.aggregation.mean import Mean
 from fedn.client.driver import Client
 from fedn.client.journal import FileJournal
 from fedn.client.trainer import AppTrainer
@@ -32,6 +31,10 @@ from fedn.reducer.federation import Reducer
 from fedn.stores.cache import ModelCache
 from fedn.stores.memory import MemoryModels, MemoryState
 from fedn.testing.links import Severable
+
+REDUCER_LIMITS = ReducerLimits(combiner_grace=0.2, client_grace=0.5)
+COMBINER_LIMITS = CombinerLimits(client_grace=0.3)
+"""Less patience than in production: links in one process break cleanly."""
 
 
 @dataclass
@@ -67,8 +70,8 @@ class Federation:
     def __init__(
         self,
         directory: Path,
-        reducer_limits: ReducerLimits = ReducerLimits(combiner_grace=0.2, client_grace=0.5),
-        combiner_limits: CombinerLimits = CombinerLimits(client_grace=0.3),
+        reducer_limits: ReducerLimits = REDUCER_LIMITS,
+        combiner_limits: CombinerLimits = COMBINER_LIMITS,
     ) -> None:
         self.state, self.models = MemoryState(), MemoryModels()
         self.story = Story()
@@ -109,9 +112,7 @@ class Federation:
     async def add_combiner(self, name: str) -> Combiner:
         """Start (or, under an old name, restart) a combiner."""
         models = ModelCache(MemoryModels(), keep=3)
-        combiner = Combiner(
-            CombinerName(name), self.reducer, models, Mean(), self._directory, self._combiner_limits
-        )
+        combiner = Combiner(CombinerName(name), self.reducer, models, self._directory, self._combiner_limits)
         self.combiners[name] = combiner
         await self._register(combiner)
         return combiner

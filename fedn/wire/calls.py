@@ -17,7 +17,7 @@ from fedn.domain.errors import FednError, InvalidInput
 from fedn.ports import Buffer
 from fedn.wire import codec
 from fedn.wire.chunks import frame, unframe
-from fedn.wire.status import from_rpc, to_rpc
+from fedn.wire.status import rpc_errors, to_rpc
 
 log = logging.getLogger("fedn.wire")
 
@@ -34,9 +34,15 @@ Write = Callable[[Any], bytes]
 
 
 def reader(message: type[Message], envelope: bool = False) -> Read:
-    """Bytes to domain value."""
-    take: Callable[[Any], Any] = codec.unwrap if envelope else codec.decode
-    return lambda raw: take(message.FromString(raw))
+    """Bytes to domain value; None for an envelope around something that only a later version knows."""
+    if not envelope:
+        return lambda raw: codec.decode(message.FromString(raw))
+
+    def read(raw: bytes) -> Any:
+        wrapped: Any = message.FromString(raw)
+        return codec.unwrap(wrapped) if wrapped.WhichOneof("message") else None
+
+    return read
 
 
 def writer(message: type[Message] | None = None) -> Write:
@@ -92,7 +98,8 @@ def serve_duplex(
 
 async def _parsed_each(read: Read, raws: AsyncIterable[bytes]) -> AsyncIterator[Any]:
     async for raw in raws:
-        yield parsed(read, raw)
+        if (value := parsed(read, raw)) is not None:
+            yield value
 
 
 def parsed(read: Read, raw: bytes) -> Any:
@@ -117,11 +124,9 @@ async def refuse(context: Context, error: FednError) -> None:
 async def call(channel: grpc.aio.Channel, method: str, value: Any, read: Read | None = None) -> Any:
     """One value out, one value in. Raises what the neighbour raised, or LinkBroken."""
     ask: Any = channel.unary_unary(method)
-    try:
+    with rpc_errors():
         raw = await ask(codec.encode(value).SerializeToString(), timeout=UNARY_SECONDS)
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc(error) from None
-    return read(raw) if read else None
+    return parsed(read, raw) if read else None
 
 
 async def stream(channel: grpc.aio.Channel, method: str, value: Any, read: Read) -> AsyncIterator[Any]:
@@ -129,10 +134,10 @@ async def stream(channel: grpc.aio.Channel, method: str, value: Any, read: Read)
     open_stream: Any = channel.unary_stream(method)
     answers = open_stream(codec.encode(value).SerializeToString())
     try:
-        async for raw in answers:
-            yield read(raw)
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc(error) from None
+        with rpc_errors():
+            async for raw in answers:
+                if (item := parsed(read, raw)) is not None:
+                    yield item
     finally:
         answers.cancel()
 
@@ -144,10 +149,10 @@ async def duplex(
     open_duplex: Any = channel.stream_stream(method)
     answers = open_duplex(_written(messages, write))
     try:
-        async for raw in answers:
-            yield read(raw)
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc(error) from None
+        with rpc_errors():
+            async for raw in answers:
+                if (item := parsed(read, raw)) is not None:
+                    yield item
     finally:
         answers.cancel()
 
@@ -167,9 +172,8 @@ async def upload(
     send: Any = channel.stream_unary(method)
     sending = send(_framed(chunks), metadata=metadata)
     try:
-        await sending
-    except grpc.aio.AioRpcError as error:
-        raise from_rpc(error) from None
+        with rpc_errors():
+            await sending
     finally:
         sending.cancel()
 

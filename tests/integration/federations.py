@@ -38,7 +38,9 @@ class Running:
             except Unavailable:
                 pass
             time.sleep(0.05)
-        raise AssertionError("waited in vain; logs:\n" + "\n".join(p.tail() for p in self.sandbox.processes.values()))
+        raise AssertionError(
+            "waited in vain; logs:\n" + "\n".join(p.tail() for p in self.sandbox.processes.values())
+        )
 
     def clients_at(self, combiner: str) -> set[str]:
         return {c["name"] for c in self.reducer.get("/clients")["clients"] if c["combiner"] == combiner}
@@ -98,7 +100,9 @@ def names(record: Any) -> list[str]:
 
 
 @contextmanager
-def running(directory: Path, monkeypatch: pytest.MonkeyPatch, combiners: int, clients: int) -> Iterator[Running]:
+def running(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, combiners: int, clients: int
+) -> Iterator[Running]:
     """A reducer and ``combiners``; start the clients with ``sandbox.start_client``."""
     monkeypatch.setenv("FEDN_TEST_DIR", str(directory))
     sandbox = Sandbox(directory, combiners, 0, free_port(0), app=APP)

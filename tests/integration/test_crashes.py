@@ -30,7 +30,9 @@ def test_a_killed_combiner_costs_nobody_a_training(tmp_path: Path, monkeypatch: 
         assert federation.audit(session) < 1e-6
 
 
-def test_a_killed_reducer_goes_on_from_the_last_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_reducer_goes_on_from_the_last_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with running(tmp_path, monkeypatch, combiners=2, clients=3) as federation:
         for index in range(3):
             federation.sandbox.start_client(index)
@@ -43,7 +45,9 @@ def test_a_killed_reducer_goes_on_from_the_last_commit(tmp_path: Path, monkeypat
         federation.sandbox.start_reducer()
 
         federation.finished(session)
-        assert [names(record) for record in federation.records(session)[1:]] == [["client-1", "client-2", "client-3"]] * 3
+        assert [names(record) for record in federation.records(session)[1:]] == [
+            ["client-1", "client-2", "client-3"]
+        ] * 3
         assert [federation.trained(index) for index in range(3)] == [[1, 2, 3]] * 3
         assert federation.audit(session) < 1e-6
 

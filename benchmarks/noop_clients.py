@@ -1,0 +1,81 @@
+"""Real clients around a trainer that does next to nothing: several in one process, as the floor has them.
+
+Each has its own gRPC link, its own journal (one fsync an update) and its own model cache. Only
+training is left out. Run as ``python -m benchmarks.noop_clients URL DIRECTORY NUMBER...``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from fedn import logs
+from fedn.client.driver import Client
+from fedn.client.journal import FileJournal
+from fedn.client.links import GrpcCombiner
+from fedn.domain.ids import ClientId
+from fedn.domain.messages import ClientInfo, Task
+from fedn.helpers.files import layout_of
+from fedn.ports import Observed, Trained
+from fedn.running import first_of, run_until_signalled
+from fedn.stores.cache import ModelCache
+from fedn.stores.files import FileModels
+from fedn.wire.reducer_link import HttpReducer
+
+
+class NoopTrainer:
+    """Implements ports.Trainer: the first number times 1 + number / 10,000, weighing number + 1 examples.
+
+    One number must change, or the next model would have the same digest and nobody would fetch it.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def train(self, model: memoryview, task: Task) -> Trained:
+        layout = layout_of(model)
+        start = layout.data_start
+        first = np.frombuffer(model[start : start + 4], np.float32) * np.float32(1 + self._number / 10_000)
+        file = b"".join([model[:start], first.tobytes(), model[start + 4 :]])
+        return Trained(file, layout.digest, self._number + 1, {})
+
+    def validate(self, model: memoryview, task: Task) -> tuple[int, Mapping[str, float]]:
+        return 1, {}
+
+
+class Silent:
+    """An Observer that lets everything pass."""
+
+    def observe(self, observed: Observed) -> None:
+        pass
+
+
+def client(url: str, directory: Path, number: int) -> Client:
+    home = directory / f"client-{number}"
+    name = ClientId(f"noop-{number}")
+    models = ModelCache(FileModels(home / "models"), keep=2)
+    journal = FileJournal(home / "journal", 8 * 2**30)
+    return Client(ClientInfo(name, name), HttpReducer(url), GrpcCombiner, NoopTrainer(number), journal, models,
+                  Silent())  # fmt: skip
+
+
+async def serve(url: str, directory: Path, numbers: list[int], stop: asyncio.Event) -> None:
+    clients = [client(url, directory, number) for number in numbers]
+    try:
+        await first_of(stop, *(one.run() for one in clients))
+    finally:
+        for one in clients:
+            await one.close()
+
+
+def main(url: str, directory: str, *numbers: str) -> None:
+    logs.configure("warning", as_json=False) if hasattr(logs, "configure") else None
+    run_until_signalled(lambda stop: serve(url, Path(directory), [int(n) for n in numbers], stop))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
