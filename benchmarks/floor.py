@@ -205,7 +205,8 @@ def journal_update(update: bytes, path: Path) -> str:
 async def clients(ports: list[int], numbers: list[int], directory: str, checked: bool) -> None:
     running = [client(ports[n % len(ports)], n, directory, checked) for n in numbers]
     done, _ = await asyncio.wait(
-        [asyncio.create_task(work) for work in [stdin_closed(), *running]], return_when=asyncio.FIRST_COMPLETED
+        [asyncio.create_task(work) for work in [stdin_closed(), *running]],
+        return_when=asyncio.FIRST_COMPLETED,
     )
     for task in done:
         task.result()

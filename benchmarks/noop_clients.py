@@ -73,7 +73,7 @@ async def serve(url: str, directory: Path, numbers: list[int], stop: asyncio.Eve
 
 
 def main(url: str, directory: str, *numbers: str) -> None:
-    logs.configure("warning", as_json=False) if hasattr(logs, "configure") else None
+    logs.configure("client", "warning")
     run_until_signalled(lambda stop: serve(url, Path(directory), [int(n) for n in numbers], stop))
 
 

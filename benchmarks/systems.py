@@ -13,14 +13,13 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 import numpy as np
 
-from benchmarks.sampling import Peaks, anonymous_bytes
+from benchmarks.sampling import anonymous_bytes
 from fedn.helpers.files import read_file, seed_file
 from fedn.running import STOP_WITH_STDIN
 from fedn.sandbox.processes import Sandbox, free_port
@@ -125,16 +124,18 @@ class Ours:
 
     def rounds(self, count: int) -> list[float]:
         plan = {"rounds": count, "min_clients": self.clients, "validate": False}
-        session = self._post("/sessions", json={"name": "bench", "model": self._model, "plan": plan})["session"]
+        session = self._post("/sessions", json={"name": "bench", "model": self._model, "plan": plan})[
+            "session"
+        ]
         self._wait("the session", lambda: self._get(f"/sessions/{session}")["state"] != "running", count)
         records = self._get(f"/sessions/{session}/rounds?limit=1000")["rounds"]
         committed = [record for record in records if record["round"] > 0]
         self._check(committed, count)
-        times = [moment(record["committed_at"]) for record in committed]
+        times = [record["committed_at"] for record in committed]
         return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
 
     def _check(self, records: list[dict[str, Any]], count: int) -> None:
-        everyone = all(len(record["contributors"]) == self.clients for record in records)
+        everyone = all(record["contributors"] == self.clients for record in records)
         if len(records) != count or not everyone:
             raise RuntimeError(f"only {len(records)} of {count} rounds, or not everybody took part")
         raw = self._http.get(f"/models/{records[-1]['model']}").raise_for_status().content
@@ -161,10 +162,6 @@ class Ours:
                 raise TimeoutError(f"waited too long for {what}; see {self.directory}")
             self.sandbox.check()
             time.sleep(LOOK_SECONDS)
-
-
-def moment(value: Any) -> float:
-    return datetime.fromisoformat(value).timestamp() if isinstance(value, str) else float(value)
 
 
 @dataclass
@@ -237,6 +234,3 @@ def start_all(directory: Path, model_bytes: int, clients: int) -> list[System]:
             system.stop()
         raise
     return started
-
-
-__all__ = ["Peaks", "System", "start_all"]

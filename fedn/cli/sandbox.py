@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -27,18 +28,25 @@ DEFAULT_PORT = 8090
 
 @click.command()
 @click.option(
-    "--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds to train."
+    "--rounds", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Rounds to run."
 )
 @click.option(
     "--clients", type=click.IntRange(1, 100), default=5, show_default=True, help="Client processes."
 )
+@click.option("--combiners", type=click.IntRange(1, 20), default=2, show_default=True, help="Combiners.")
 @click.option(
-    "--combiners", type=click.IntRange(1, 20), default=2, show_default=True, help="Combiner processes."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=DEFAULT_PORT,
+    show_default=True,
+    help="Port of the reducer's page and API; 0 for any.",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True,
-              help="Port of the reducer's page and API; 0 for any.")  # fmt: skip
-@click.option("--dir", "directory", type=click.Path(path_type=Path),
-              help="Where everything is kept. By default a temporary folder, removed at the end.")  # fmt: skip
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path),
+    help="Where everything is kept. By default a temporary folder, removed at the end.",
+)
 @click.option("--exit", "leave", is_flag=True, help="Stop everything after training instead of staying open.")
 @json_option
 def sandbox(
@@ -60,17 +68,23 @@ def sandbox(
     from fedn.sandbox.processes import Sandbox, free_port
 
     begun = time.monotonic()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)  # also where a shell in the background has SIGINT ignored
     with _home(directory) as home, Sandbox(home, combiners, clients, free_port(port)) as federation:
         screen.note(f"{1 + combiners + clients} processes, logs in {home / 'logs'}")
         with Reducer(federation.url) as reducer:
             session = _begin(reducer, federation, rounds)
             ended = _follow(reducer, session, begun)
-            report = {"session": session, **ended, **_audit(reducer, federation, session),
-                      "rounds": rounds, "clients": clients, "combiners": combiners, "url": federation.url}  # fmt: skip
+            asked = {"rounds": rounds, "clients": clients, "combiners": combiners, "url": federation.url}
+            report = {**asked, "session": session, **ended, **_audit(reducer, federation, session)}
             _show(reducer, report, as_json)
         if not leave:
             _stay(federation)
     return 0 if report["state"] == "finished" and report["trail_ok"] else 1
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -152,21 +166,25 @@ def _audit(reducer: Reducer, federation: Sandbox, session: str) -> dict[str, Any
     from fedn.sandbox.flat import largest_difference
 
     records = [item["record"] for item in reducer.pages(f"/sessions/{session}/trail", "records")]
-    kept = {item["client"]: federation.kept(item["name"]) for item in reducer.get("/clients")["clients"]}
-    _until_kept(federation, records, kept)
+    files = _kept_files(federation, records)
+    # The clients put their last updates aside when they are settled, a moment after the commit.
+    _until(
+        federation, "the last updates to be settled", lambda: all(file.exists() for file in files.values())
+    )
     trail = reducer.get(f"/sessions/{session}/trail/verify", patient=True)
-    return {"trail_ok": trail["ok"], "head": trail["head"],
-            "flat_difference": largest_difference(records, kept, lambda digest: _model(reducer, digest))}  # fmt: skip
+    difference = largest_difference(records, files, lambda digest: _model(reducer, digest))
+    return {"trail_ok": trail["ok"], "head": trail["head"], "flat_difference": difference}
 
 
-def _until_kept(federation: Sandbox, records: list[dict[str, Any]], kept: dict[str, Path]) -> None:
-    """The clients put their last updates aside when they are settled, a moment after the commit."""
-    if len(records) < 2:
-        return
-    last = records[-1]
-    files = [kept[c["client"]] / f"{last['session']}-{last['round']}-{c['digest']}.safetensors"
-             for part in last["parts"] for c in part["contributors"]]  # fmt: skip
-    _until(federation, "the last updates to be settled", lambda: all(file.exists() for file in files))
+def _kept_files(federation: Sandbox, records: list[dict[str, Any]]) -> dict[str, Path]:
+    """Where the update with each digest in the trail is kept; a client's folder has its name."""
+    return {
+        c["digest"]: federation.kept(c["client"].rpartition("-")[0])
+        / f"{record['session']}-{record['round']}-{c['digest']}.safetensors"
+        for record in records
+        for part in record["parts"]
+        for c in part["contributors"]
+    }
 
 
 def _model(reducer: Reducer, digest: str) -> bytes:
@@ -178,11 +196,8 @@ def _show(reducer: Reducer, report: dict[str, Any], as_json: bool) -> None:
     if as_json:
         screen.put_json(report)
         return
-    screen.table(
-        ("Round", "Accuracy"),
-        enumerate((f"{a:.4f}" for a in report["accuracy"]), 1),
-        "No round was validated.",
-    )
+    rows = enumerate((f"{accuracy:.4f}" for accuracy in report["accuracy"]), 1)
+    screen.table(("Round", "Accuracy"), rows, "No round was validated.")
     difference = report["flat_difference"]
     screen.pairs({
         "first round after": f"{report['seconds_to_first_round']:.1f} s",

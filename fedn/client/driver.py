@@ -219,7 +219,7 @@ class Client:
 
 
 def backoff(attempt: int) -> float:
-    """Seconds to wait before try ``attempt`` + 1: doubling from 0.1 to 5, with full jitter upwards of half."""
+    """Seconds to wait before try ``attempt`` + 1: doubling from 0.1 to 5, then cut by up to half."""
     return random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
 
 

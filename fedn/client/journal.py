@@ -47,7 +47,7 @@ class FileJournal:
             self._recover(path)
 
     def add(self, header: UpdateHeader, file: bytes) -> None:
-        """Keep an update durably. Raises Busy if it alone exceeds the limit, StoreUnavailable if the disk is."""
+        """Keep an update durably. Raises Busy beyond the limit, StoreUnavailable if the disk is full."""
         self._make_room(header)
         text = canonical_json(asdict(header))
         path = self._path(header.session, header.round)

@@ -178,8 +178,8 @@ class ReofferAsked:
 
 
 Event = (
-    Attached | Detached | TaskReceived | TaskDropped | UpdateKept | ModelEvaluated | WorkFailed | UploadGranted
-    | UploadBroke | ReceiptArrived | UpdateEnded | ReofferAsked
+    Attached | Detached | TaskReceived | TaskDropped | UpdateKept | ModelEvaluated | WorkFailed
+    | UploadGranted | UploadBroke | ReceiptArrived | UpdateEnded | ReofferAsked
 )  # fmt: skip
 
 # --- commands --------------------------------------------------------------------------------------
@@ -348,14 +348,14 @@ def _kept(state: State, header: UpdateHeader) -> Outcome:
 
 def _failed(state: State, key: Key, reason: str, final: bool) -> Outcome:
     match state.tasks.get(key):
-        case None:
-            return state, ()
         case Queued() | Working() if final:
             return state.without(key), (SendFailure(key, reason),)
         case Working(task, again=True) | Queued(task):
             return state.put(key, Queued(task)), ()
-        case _:
+        case Working():
             return state.without(key), ()
+        case _:
+            return state, ()
 
 
 def _granted(state: State, key: Key, digest: Digest, grant: str, offset: int) -> Outcome:

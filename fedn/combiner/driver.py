@@ -26,7 +26,6 @@ from fedn.domain.errors import (
     Busy,
     Conflict,
     FednError,
-    Incompatible,
     InvalidInput,
     NotFound,
     StaleTerm,
@@ -41,6 +40,7 @@ from fedn.domain.ids import (
     SessionId,
     check_id,
     compatible,
+    incompatible,
 )
 from fedn.domain.model import Layout, layout_of
 from fedn.domain.part import PartHeader
@@ -105,9 +105,7 @@ class Combiner:
     async def watch(self, request: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]:
         """Snapshot first, then every change, then for ever; parked release requests are repeated."""
         if not compatible(request.protocol):
-            raise Incompatible(
-                f"this combiner speaks protocol {PROTOCOL_VERSION}, the reducer {request.protocol}; upgrade the older"
-            )
+            raise incompatible("combiner", "reducer", request.protocol)
         self._adopt(request.term)
         with self._watchers.subscribe() as events:
             yield self._snapshot()
@@ -217,9 +215,7 @@ class Combiner:
         if not isinstance(hello, m.Hello):
             raise InvalidInput("attach", "the first message is not Hello", "announce the client first")
         if not compatible(hello.protocol):
-            raise Incompatible(
-                f"this combiner speaks protocol {PROTOCOL_VERSION}, the client {hello.protocol}; upgrade the older"
-            )
+            raise incompatible("combiner", "client", hello.protocol)
         if self._draining:
             raise Unavailable(self._draining)
         client = ClientId(check_id("client", hello.client))

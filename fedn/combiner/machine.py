@@ -320,8 +320,8 @@ class AskReoffer:
 
 
 Command = (
-    SendTask | CancelTask | GrantUpload | DropUpload | RefuseUpdate | FoldUpdate | SendReceipt | RequestRelease
-    | AnswerRelease | HashSum | AnnounceSeal | AnnounceAbort | SettleClient | AskReoffer
+    SendTask | CancelTask | GrantUpload | DropUpload | RefuseUpdate | FoldUpdate | SendReceipt
+    | RequestRelease | AnswerRelease | HashSum | AnnounceSeal | AnnounceAbort | SettleClient | AskReoffer
 )  # fmt: skip
 
 Outcome = tuple[State, tuple[Command, ...]]
@@ -628,13 +628,12 @@ def _close(ledger: Ledger, commands: tuple[Command, ...]) -> Outcome:
 def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[Command, ...]:
     """Tell everyone listed here how it ended; who was released counts elsewhere and is told there."""
     reason = "" if counted else "the round was committed without this part"
-    told = tuple(
+    return tuple(
         SettleClient(client, counted and entry.standing is Standing.FOLDED,
                      reason if entry.standing is Standing.FOLDED else entry.reason)
         for client, entry in ledger.entries.items()
         if entry.standing is not Standing.RELEASED and client not in elsewhere
     )  # fmt: skip
-    return told
 
 
 def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from typing import NewType
 
-from fedn.domain.errors import InvalidInput
+from fedn.domain.errors import Incompatible, InvalidInput
 
 SessionId = NewType("SessionId", str)
 ClientId = NewType("ClientId", str)
@@ -55,6 +55,13 @@ def digest_of(data: bytes | memoryview) -> Digest:
 def compatible(version: int) -> bool:
     """Whether a neighbour announcing ``version`` can work with this one."""
     return abs(version - PROTOCOL_VERSION) <= 1 and version >= 1
+
+
+def incompatible(we: str, they: str, version: int) -> Incompatible:
+    """What a neighbour is told that `compatible` says no to; ``we`` and ``they`` name the tiers."""
+    return Incompatible(
+        f"this {we} speaks protocol {PROTOCOL_VERSION}, the {they} {version}; upgrade the older"
+    )
 
 
 def derived_seed(seed: int, *scope: object) -> int:

@@ -199,9 +199,10 @@ class SessionDriver:
         peer, layout = self._find(key.combiner), self._layout
         if peer is None or layout is None:
             return
+        plan, head = self._plan, self._head
         spec = RoundSpec(
-            self._term, self.session, number, key.part, self._head.model, self._head.model_size, layout.digest,
-            clients, self._config, self._plan.seed, self._plan.round_deadline, self._plan.aggregator,
+            self._term, self.session, number, key.part, head.model, head.model_size, layout.digest, clients,
+            self._config, plan.seed, plan.round_deadline, plan.aggregator,
         )  # fmt: skip
         try:
             async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec)):
@@ -334,8 +335,9 @@ class SessionDriver:
         peer = self._find(name)
         if peer is None or not peer.live:
             return
+        clients = tuple(sorted(peer.station.clients))
         spec = ValidationSpec(
-            self._term, self.session, head.round, head.model, head.model_size, tuple(sorted(peer.station.clients)),
+            self._term, self.session, head.round, head.model, head.model_size, clients,
             self._config, self._plan.seed, self._plan.validation_deadline,
         )  # fmt: skip
         seen: set[ClientId] = set()

@@ -17,9 +17,8 @@ from typing import Any
 
 from fedn import plugins
 from fedn.domain import messages as m
-from fedn.domain.errors import Conflict, Incompatible, NotFound, StaleTerm
+from fedn.domain.errors import Conflict, NotFound, StaleTerm
 from fedn.domain.ids import (
-    PROTOCOL_VERSION,
     ClientId,
     CombinerName,
     Digest,
@@ -27,6 +26,7 @@ from fedn.domain.ids import (
     SessionId,
     check_id,
     compatible,
+    incompatible,
 )
 from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
@@ -112,10 +112,7 @@ class Reducer:
     async def register(self, registration: m.Registration) -> None:
         """A combiner announces itself, or announces itself again."""
         if not compatible(registration.protocol):
-            raise Incompatible(
-                f"this reducer speaks protocol {PROTOCOL_VERSION}, combiner {registration.combiner} "
-                f"{registration.protocol}; upgrade the older"
-            )
+            raise incompatible("reducer", f"combiner {registration.combiner}", registration.protocol)
         name = CombinerName(check_id("combiner", registration.combiner))
         peer = self._peers.get(name)
         if peer is None:

@@ -20,7 +20,7 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import Head, MergedPart
 from fedn.domain.update import Absence, UpdateHeader
 from fedn.reducer import round as rd
-from fedn.reducer.network import Network, attached
+from fedn.reducer.network import Network, attached, of_session
 from fedn.reducer.round import PartKey, Round
 
 MAX_VALIDATIONS = 8
@@ -170,8 +170,9 @@ class Tick:
 
 
 Event = (
-    NetworkChanged | CombinerLost | ClientsSelected | PartSealed | PartFetched | PartAborted | ReleaseRequested
-    | ReleaseAnswered | AdmitAnswered | RoundCommitted | CommitFailed | ValidationEnded | StopAsked | Tick
+    NetworkChanged | CombinerLost | ClientsSelected | PartSealed | PartFetched | PartAborted
+    | ReleaseRequested | ReleaseAnswered | AdmitAnswered | RoundCommitted | CommitFailed | ValidationEnded
+    | StopAsked | Tick
 )  # fmt: skip
 
 # --- commands (besides those of round.py) ------------------------------------------------------------
@@ -241,8 +242,8 @@ class DropSums:
 
 
 Command = (
-    rd.Command | SelectClients | CommitRound | AckRound | SettleFromRecord | AckFromRecord | Validate | Announce
-    | DropSums
+    rd.Command | SelectClients | CommitRound | AckRound | SettleFromRecord | AckFromRecord | Validate
+    | Announce | DropSums
 )  # fmt: skip
 Outcome = tuple[State, tuple[Command, ...]]
 
@@ -251,8 +252,8 @@ Outcome = tuple[State, tuple[Command, ...]]
 
 def start(session: SessionId, plan: Plan, head: Head, network: Network, orphan_grace: float) -> Outcome:
     """Begin, or go on from the last committed round after a restart."""
-    state = State(session, plan, head, network, orphan_grace)
-    state, commands = _greet(state, network)
+    state = State(session, plan, head, of_session(network, session), orphan_grace)
+    state, commands = _greet(state, state.network)
     state, more = _plan_next(state)
     return state, commands + more
 
@@ -269,7 +270,7 @@ def step(state: State, event: Event) -> Outcome:
         case RoundCommitted(head):
             return _committed(state, head)
         case CommitFailed(reason):
-            return _end(state, "failed", reason)
+            return (state, ()) if isinstance(state.phase, Ended) else _end(state, "failed", reason)
         case ValidationEnded(round_):
             return _finish(replace(state, validating=state.validating - {round_}))
         case StopAsked(reason):
@@ -300,6 +301,8 @@ def _in_round(state: State, event: RoundBound) -> Outcome:
             round_, commands = rd.network_changed(round_, network)
         case PartSealed(number, key, header) if number == round_.number:
             round_, commands = rd.part_sealed(round_, key, header)
+            round_, opened = rd.open_waiting(round_, network)
+            commands += opened
         case PartFetched(number, key) if number == round_.number:
             round_, commands = rd.part_fetched(round_, key, network)
         case PartAborted(number, key, now) if number == round_.number:
@@ -308,7 +311,7 @@ def _in_round(state: State, event: RoundBound) -> Outcome:
         case ReleaseAnswered(number, client, folded) if number == round_.number:
             round_, commands = rd.release_answered(round_, client, folded, network)
         case AdmitAnswered(number, key, client, admitted) if number == round_.number:
-            round_ = rd.admit_answered(round_, key, client, admitted)
+            round_, commands = rd.admit_answered(round_, key, client, admitted)
         case Tick(now):
             round_ = rd.tick(round_, now, state.orphan_grace)
         case PartSealed() | PartFetched() | PartAborted() | ReleaseAnswered() | AdmitAnswered():
@@ -319,8 +322,9 @@ def _in_round(state: State, event: RoundBound) -> Outcome:
 
 
 def _network(state: State, network: Network) -> Outcome:
-    fresh = {name: s for name, s in network.items() if state.network.get(name) is None
-             or state.network[name].incarnation != s.incarnation or state.network[name].held != s.held}  # fmt: skip
+    network = of_session(network, state.session)
+    known = {name: (s.incarnation, s.held) for name, s in state.network.items()}
+    fresh = {name: s for name, s in network.items() if known.get(name) != (s.incarnation, s.held)}
     state = replace(state, network=network)
     state, commands = _greet(state, fresh)
     match state.phase:
@@ -362,7 +366,10 @@ def _selected(state: State, clients: tuple[ClientId, ...]) -> Outcome:
             state, told = _announced(state, Running(round_))
             state, more = _answer_asked(state, told + commands)
             return _judge(state, more)
-        case Running(round_, reason, True) if clients:
+        case Running(round_, reason, True):
+            state = replace(state, phase=Running(round_, reason))
+            if not clients:
+                return state, ()  # chosen among again when the network changes
             round_, commands = rd.extend(round_, state.network, clients)
             return _judge(replace(state, phase=Running(round_, reason)), commands)
         case _:
@@ -416,8 +423,8 @@ def _committed(state: State, head: Head) -> Outcome:
     if not isinstance(state.phase, Committing):
         raise InvalidTransition("a commit ended that was not under way", story=[state.phase, head])
     round_ = state.phase.round
-    state = replace(state, head=head)
-    commands: tuple[Command, ...] = _acks(round_) + _settle_moved(round_, state.network)
+    state = replace(state, head=head, phase=Planning())
+    commands: tuple[Command, ...] = _acks(round_, state.network) + _settle_moved(round_, state.network)
     if state.plan.validate and len(state.validating) < MAX_VALIDATIONS and attached(state.network):
         state = replace(state, validating=state.validating | {head.round})
         commands += (Validate(head.round, head.model, head.model_size),)
@@ -425,12 +432,19 @@ def _committed(state: State, head: Head) -> Outcome:
     return _answer_asked(state, (*commands, DropSums(), *more))
 
 
-def _acks(round_: Round) -> tuple[Command, ...]:
+def _acks(round_: Round, network: Network) -> tuple[Command, ...]:
+    """To every combiner that had a leg, as the process that it is now: an earlier one's parts are gone."""
     counted: dict[CombinerName, list[int]] = {}
     for key, leg in round_.legs.items():
+        station = network.get(key.combiner)
+        if station is not None and station.incarnation != key.incarnation:
+            continue
         numbers = counted.setdefault(key.combiner, [])
         if leg.phase is rd.Phase.MERGED:
             numbers.append(key.part)
+    for name, station in network.items():
+        if any(held.round == round_.number for held in station.held):
+            counted.setdefault(name, [])  # it came up with parts while the round was being committed
     return tuple(AckRound(name, round_.number, tuple(numbers)) for name, numbers in counted.items())
 
 
@@ -441,7 +455,7 @@ def _settle_moved(round_: Round, network: Network) -> tuple[Command, ...]:
     for part in round_.merged:
         for contributor in part.contributors:
             here = where.get(contributor.client)
-            if here is not None and here != part.combiner:
+            if here is not None and (here, network[here].incarnation) != (part.combiner, part.incarnation):
                 moved.append(rd.Settle(here, contributor.client, round_.number, True, ""))
     return tuple(moved)
 
@@ -464,7 +478,7 @@ def _end(state: State, outcome: str, reason: str) -> Outcome:
                 commands += (rd.AbortPart(key, f"the session is {outcome}", reoffer=False),)
         commands += (DropSums(),)
     state, told = _announced(state, Ended(outcome, reason))
-    return state, commands + told
+    return _answer_asked(state, commands + told)
 
 
 def _finish(state: State) -> Outcome:

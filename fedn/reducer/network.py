@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fedn.domain.errors import Unavailable
-from fedn.domain.ids import ClientId, CombinerName, Incarnation
+from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId
 from fedn.domain.messages import ClientInfo, RoundHeld
 
 
@@ -21,6 +21,14 @@ class Station:
 
 Network = Mapping[CombinerName, Station]
 """The live combiners."""
+
+
+def of_session(network: Network, session: SessionId) -> Network:
+    """The network as one session sees it: parts held for other sessions are none of its business."""
+    return {
+        name: replace(station, held=tuple(held for held in station.held if held.session == session))
+        for name, station in network.items()
+    }
 
 
 def attached(network: Network) -> dict[ClientId, CombinerName]:

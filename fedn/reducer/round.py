@@ -231,7 +231,12 @@ def part_sealed(round_: Round, key: PartKey, header: PartHeader) -> Outcome:
         return _put(round_, key, Leg(leg.clients, Phase.VOID)), (AbortPart(key, reason, reoffer=True),)
     refused = {**round_.refused, **{a.client: a.reason for a in header.refused}}
     lost = {**round_.lost, **{a.client: a.reason for a in header.lost if a.client not in round_.accepted}}
-    round_ = replace(round_, refused=refused, lost=lost)
+    counted = {c.client for c in header.contributors}  # the answer to an admission may come after the seal
+    round_ = replace(
+        round_, refused=refused, lost=lost,
+        admissions={c: n for c, n in round_.admissions.items() if c not in counted},
+        releasing={c: n for c, n in round_.releasing.items() if c not in counted},
+    )  # fmt: skip
     return _put(round_, key, Leg(leg.clients, Phase.FETCHING, header)), (FetchPart(key, header),)
 
 
@@ -264,9 +269,11 @@ def combiner_lost(round_: Round, combiner: CombinerName, incarnation: Incarnatio
         if key[:2] == (combiner, incarnation) and leg.phase in ACTIVE:
             clients |= leg.clients
             round_ = _put(round_, key, Leg(leg.clients, Phase.FENCED))
-    clients |= {c for c, name in round_.admissions.items() if name == combiner}
+    asked = {c for c in round_.releasing if round_.place.get(c) == combiner}  # it will not answer any more
+    clients |= asked | {c for c, name in round_.admissions.items() if name == combiner}
     round_ = _orphan(round_, clients, combiner, now)
-    return replace(round_, releasing={c: n for c, n in round_.releasing.items() if n != combiner})
+    kept = {c: n for c, n in round_.releasing.items() if n != combiner and c not in asked}
+    return replace(round_, releasing=kept)
 
 
 def _orphan(round_: Round, clients: frozenset[ClientId], combiner: CombinerName, now: float) -> Round:
@@ -294,7 +301,8 @@ def network_changed(round_: Round, network: Network) -> Outcome:
         if client in where:
             round_, more = admit(round_, client, where[client], network)
             commands += more
-    return round_, commands
+    round_, opened = open_waiting(round_, network)
+    return round_, commands + opened
 
 
 def tick(round_: Round, now: float, grace: float) -> Round:
@@ -316,8 +324,10 @@ def release_requested(
 ) -> Outcome:
     """A client offers this round's update at a combiner that does not list it."""
     client = header.client
-    if client in round_.accepted or client in round_.releasing:
+    if client in round_.accepted:
         return round_, ()  # settled when the round is
+    if client in round_.releasing:
+        return replace(round_, releasing={**round_.releasing, client: combiner}), ()  # it has moved on
     if header.base_model != round_.base_model:
         return round_, (Settle(combiner, client, round_.number, False, "trained from another base model"),)
     if client in round_.refused:
@@ -325,13 +335,15 @@ def release_requested(
     old = round_.place.get(client)
     if old is None or old == combiner or not _may_fold(round_, old, client):
         return admit(round_, client, combiner, network)
-    releasing = {**round_.releasing, client: combiner}
-    return replace(round_, releasing=releasing), (AskRelease(old, client),)
+    # While an admission there is not answered, a release could overtake it: `admit_answered` asks then.
+    asks = () if client in round_.admissions else (AskRelease(old, client),)
+    return replace(round_, releasing={**round_.releasing, client: combiner}), asks
 
 
 def _may_fold(round_: Round, combiner: CombinerName, client: ClientId) -> bool:
+    admitting = round_.admissions.get(client) == combiner
     return any(
-        key.combiner == combiner and leg.phase is Phase.RUNNING and client in leg.clients
+        key.combiner == combiner and leg.phase is Phase.RUNNING and (admitting or client in leg.clients)
         for key, leg in round_.legs.items()
     )
 
@@ -364,17 +376,31 @@ def admit(round_: Round, client: ClientId, combiner: CombinerName, network: Netw
     return _open_waiting(round_, combiner, network)
 
 
-def admit_answered(round_: Round, key: PartKey, client: ClientId, admitted: bool) -> Round:
+def admit_answered(round_: Round, key: PartKey, client: ClientId, admitted: bool) -> Outcome:
     """False: that part is sealing; the client stays noted for the next one."""
     leg = round_.legs.get(key)
-    if not admitted or leg is None or round_.admissions.get(client) != key.combiner:
-        return round_
+    running = leg is not None and leg.phase is Phase.RUNNING
+    if leg is None or not running or not admitted or round_.admissions.get(client) != key.combiner:
+        return round_, ()
     round_ = replace(round_, admissions=_without(round_.admissions, client))
-    return _put(round_, key, replace(leg, clients=leg.clients | {client}))
+    round_ = _put(round_, key, replace(leg, clients=leg.clients | {client}))
+    return round_, (AskRelease(key.combiner, client),) if client in round_.releasing else ()
+
+
+def open_waiting(round_: Round, network: Network) -> Outcome:
+    """Open the next part wherever admitted clients wait for one and none is under way."""
+    commands: tuple[Command, ...] = ()
+    for combiner in sorted(set(round_.admissions.values())):
+        round_, more = _open_waiting(round_, combiner, network)
+        commands += more
+    return round_, commands
 
 
 def _open_waiting(round_: Round, combiner: CombinerName, network: Network) -> Outcome:
-    """Open the next part for the clients admitted at ``combiner``, once none is under way there."""
+    """Open the next part for the clients admitted at ``combiner``, once none is under way there.
+
+    A client that has moved on meanwhile was never listed there, or not folded; it goes where it is.
+    """
     station = network.get(combiner)
     waiting = [c for c, name in round_.admissions.items() if name == combiner]
     if station is None or not waiting:
@@ -384,7 +410,16 @@ def _open_waiting(round_: Round, combiner: CombinerName, network: Network) -> Ou
     )
     if busy:
         return round_, ()
-    return _open(round_, _next_key(round_, combiner, station.incarnation), waiting)
+    moved = [c for c in waiting if c in round_.releasing]
+    if staying := [c for c in waiting if c not in moved]:
+        round_, commands = _open(round_, _next_key(round_, combiner, station.incarnation), staying)
+    else:
+        commands = ()
+    for client in moved:
+        round_ = replace(round_, admissions=_without(round_.admissions, client))
+        round_, more = release_answered(round_, client, False, network)
+        commands += more
+    return round_, commands
 
 
 def _without(mapping: Mapping[ClientId, V], client: ClientId) -> dict[ClientId, V]:

@@ -17,11 +17,11 @@ Model = dict[str, Any]
 
 
 def largest_difference(
-    records: Iterable[Mapping[str, Any]], kept: Mapping[str, Path], read_model: Callable[[str], bytes]
+    records: Iterable[Mapping[str, Any]], updates: Mapping[str, Path], read_model: Callable[[str], bytes]
 ) -> float | None:
     """The largest |committed - flat mean| over all rounds and elements.
 
-    ``records`` are the trail's records in order, ``kept`` maps a client to its folder of kept updates,
+    ``records`` are the trail's records in order, ``updates`` maps an update's digest to its kept file,
     ``read_model`` gives a model's bytes by digest. None where the plan is not example-weighted with
     server SGD of learning rate 1, and where nothing was committed.
     """
@@ -31,7 +31,7 @@ def largest_difference(
             continue
         if not _plain(record["plan"]):
             return None
-        mean = _flat_mean(record, kept)
+        mean = _flat_mean(record, updates)
         largest = max(largest or 0.0, _difference(load(read_model(record["model"])), mean))
     return largest
 
@@ -41,14 +41,13 @@ def _plain(plan: Mapping[str, Any]) -> bool:
     return bool(plan["averaging"] == "weighted" and plan["aggregator"] == "mean" and step == ("sgd", 1.0))
 
 
-def _flat_mean(record: Mapping[str, Any], kept: Mapping[str, Path]) -> Model:
+def _flat_mean(record: Mapping[str, Any], updates: Mapping[str, Path]) -> Model:
     """Σ n·x / Σ n over the record's contributors, in float64."""
     total: Model = {}
     examples = 0
     for part in record["parts"]:
         for contributor in part["contributors"]:
-            name = f"{record['session']}-{record['round']}-{contributor['digest']}.safetensors"
-            update = load((kept[contributor["client"]] / name).read_bytes())
+            update = load(updates[contributor["digest"]].read_bytes())
             weight = contributor["examples"]
             examples += weight
             for key, value in update.items():

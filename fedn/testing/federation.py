@@ -65,7 +65,7 @@ class Story:
 
 
 class Federation:
-    """One reducer, combiners and clients by name. Use as ``async with Federation(directory) as federation``."""
+    """One reducer, combiners and clients by name: ``async with Federation(directory) as federation``."""
 
     def __init__(
         self,

@@ -77,15 +77,14 @@ class Running:
     def audit(self, session: str) -> float:
         """The trail verifies; returns its largest difference from flat averaging of the kept updates."""
         assert self.reducer.get(f"/sessions/{session}/trail/verify")["ok"]
-        kept = {}
-        for record in self.records(session):
-            for part in record["parts"]:
-                for contributor in part["contributors"]:
-                    client = contributor["client"]
-                    kept[client] = self.sandbox.kept(client.rpartition("-")[0])
-                    name = f"{record['session']}-{record['round']}-{contributor['digest']}.safetensors"
-                    self.until((kept[client] / name).exists)
-        difference = largest_difference(self.records(session), kept, self._model)
+        records, updates = self.records(session), {}
+        for record in records:
+            for contributor in (c for part in record["parts"] for c in part["contributors"]):
+                name = f"{record['session']}-{record['round']}-{contributor['digest']}.safetensors"
+                kept = self.sandbox.kept(contributor["client"].rpartition("-")[0]) / name
+                self.until(kept.exists)
+                updates[contributor["digest"]] = kept
+        difference = largest_difference(records, updates, self._model)
         assert difference is not None
         return difference
 

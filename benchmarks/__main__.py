@@ -1,0 +1,118 @@
+"""``python -m benchmarks``: round overhead, ingest and memory, each beside two floors of the same run.
+
+Takes five to six minutes; ``--quick`` under one, with wider spreads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import Comparison, Series
+from benchmarks.sampling import Peaks
+from benchmarks.systems import CLIENT_PROCESSES, COMBINERS, System, start_all
+
+WORDS = f"""\
+Medians (quartiles) over all rounds; ratios are of each repetition's medians, ours and floors in turn.
+ours     1 reducer, {COMBINERS} combiners, the clients in {CLIENT_PROCESSES} processes: real gRPC and HTTP on loopback. Durable: every
+         update in its client's journal (fsync of file and folder), every model a file (fsync of file and
+         folder), every round a SQLite commit (write-ahead log, synchronous = FULL). Checked: digest of update,
+         part and model, layout, finiteness. Validation is off; clients change one number instead of training.
+bare     the same bytes and barriers on bare asyncio gRPC in the same processes: no store, no checks
+checked  bare, and for each update journal with fsync, sha256 at both ends, staging file, finiteness
+A combiner's memory is its anonymous resident memory, sampled, its peak over idle; the higher of the two."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """One comparison: ``repetitions`` × ``rounds`` measured rounds of each system."""
+
+    name: str
+    title: str
+    clients: int
+    model_bytes: int
+    repetitions: int
+    rounds: int
+
+
+def works(quick: bool) -> list[Work]:
+    """What is measured, in order."""
+    large = 50_000_000 if quick else 100_000_000
+    sizes = (5, 20) if quick else (5, 10, 20)
+    repetitions, rounds = (2, 25) if quick else (5, 50)
+    overhead = Work("overhead", "Round overhead: 10 clients, 4 kB", 10, 4_000, repetitions, rounds)
+    ingest = Work("ingest", f"Ingest: 10 clients, {large / 1e6:g} MB of float32", 10, large,
+                  *((1, 2) if quick else (4, 3)))  # fmt: skip
+    memory = [
+        Work(f"memory_{n}", f"Memory: {n} clients, 20 MB of float32", n, 20_000_000, 1, 2 if quick else 4)
+        for n in sizes
+    ]
+    return [overhead, ingest, *memory]
+
+
+def compare(work: Work, directory: Path) -> Comparison:
+    """Run ours and the floors in turn, all of them started before."""
+    home = directory / work.name
+    home.mkdir()
+    systems = start_all(home, work.model_bytes, work.clients)
+    series = {system.name: Series() for system in systems}
+    try:
+        for repetition in range(work.repetitions):
+            # Every other time backwards, so that nobody always follows the same neighbour.
+            for system in systems if repetition % 2 == 0 else systems[::-1]:
+                measure(system, work.rounds, series[system.name])
+    finally:
+        for system in systems:
+            system.stop()
+    return Comparison(work.title, work.clients, work.model_bytes, series)
+
+
+def measure(system: System, rounds: int, series: Series) -> None:
+    with Peaks(list(system.idle)) as watched:
+        series.repetitions.append(system.rounds(rounds + 1))
+    over = {pid: peak - system.idle[pid] for pid, peak in watched.peaks.items()}
+    series.middle_peak = max(series.middle_peak, *(over[pid] for pid in system.middle))
+    series.top_peak = max(series.top_peak, *(size for pid, size in over.items() if pid not in system.middle))
+
+
+def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="under a minute; numbers are rougher")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument(
+        "--only", default="", help="comparisons whose name starts so: overhead, ingest, memory"
+    )
+    parser.add_argument("--dir", type=Path, help="where to work (default: the folder for temporary files)")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    chosen = options()
+    began = time.monotonic()
+    results: dict[str, Comparison] = {}
+    if not chosen.json:
+        print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}\n{WORDS}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="fedn-bench-", dir=chosen.dir) as directory:
+        for work in works(chosen.quick):
+            if not work.name.startswith(chosen.only):
+                continue
+            results[work.name] = compare(work, Path(directory))
+            if not chosen.json:
+                print("", *results[work.name].lines(), sep="\n", flush=True)
+    seconds = round(time.monotonic() - began, 1)
+    if chosen.json:
+        told = {name: comparison.as_dict() for name, comparison in results.items()}
+        print(json.dumps({"cores": os.cpu_count(), "seconds": seconds, **told}))
+    else:
+        print(f"\n{seconds:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
