@@ -41,14 +41,15 @@ OPTIONS = (
 )
 
 
-def pieces(data: bytes | memoryview) -> list[memoryview]:
-    view = memoryview(data)
-    return [view[start : start + CHUNK] for start in range(0, len(view), CHUNK)]
+async def pieces(array: np.ndarray) -> AsyncIterator[bytes]:
+    view = array.data.cast("B")
+    for start in range(0, len(view), CHUNK):
+        yield bytes(view[start : start + CHUNK])
 
 
-async def sending(data: bytes | memoryview) -> AsyncIterator[bytes]:
-    for piece in pieces(data):
-        yield bytes(piece)
+async def sending(chunks: list[bytes]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
 def fold(total: np.ndarray, data: memoryview | bytes, first: int, weight: float, scratch: np.ndarray) -> None:
@@ -74,7 +75,7 @@ class Server:
 
     def __init__(self, size: int, clients: int, directory: str, checked: bool) -> None:
         self.size, self.expected, self.directory, self.checked = size, clients, directory, checked
-        self.model = b""
+        self.model: list[bytes] = []
         self.total = np.zeros(size // 4)
         self.scratch = np.empty(BLOCK)
         self.folded = 0
@@ -92,10 +93,7 @@ class Server:
         return str(len(self.waiting)).encode()
 
     async def put(self, chunks: AsyncIterator[bytes], context: object) -> bytes:
-        received = bytearray()
-        async for chunk in chunks:
-            received += chunk
-        self.model = bytes(received)
+        self.model = [chunk async for chunk in chunks]
         return b""
 
     async def round(self, _: bytes, context: object) -> AsyncIterator[bytes]:
@@ -106,12 +104,12 @@ class Server:
         for queue in self.waiting:
             queue.put_nowait(b"round")
         await self.complete.wait()
-        for piece in pieces(self.total.data.cast("B")):
-            yield bytes(piece)
+        async for piece in pieces(self.total):
+            yield piece
 
     async def fetch(self, _: bytes, context: object) -> AsyncIterator[bytes]:
-        for piece in pieces(self.model):
-            yield bytes(piece)
+        for chunk in self.model:
+            yield chunk
 
     async def push(self, chunks: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
         metadata = dict(context.invocation_metadata() or ())
@@ -179,27 +177,30 @@ async def client(port: int, number: int, directory: str, checked: bool) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
         fetch, push = channel.unary_stream("/Floor/Fetch"), channel.stream_unary("/Floor/Push")
         async for _ in channel.unary_stream("/Floor/Attach")(b""):
-            model = b"".join([chunk async for chunk in fetch(b"")])
-            update = changed(model, number)
+            update = [chunk async for chunk in fetch(b"")]
+            update[0] = changed(update[0], number)
             digest = ""
-            if checked:
-                work = (journal_update, update, journal)
-                digest = work[0](*work[1:]) if len(update) <= SMALL else await asyncio.to_thread(*work)
+            if checked and len(update) == 1:
+                digest = journal_update(update, journal)
+            elif checked:
+                digest = await asyncio.to_thread(journal_update, update, journal)
             await push(sending(update), metadata=(("weight", str(number + 1)), ("digest", digest)))
 
 
-def changed(model: bytes, number: int) -> bytes:
+def changed(chunk: bytes, number: int) -> bytes:
     """The first number times 1 + number / 10,000, as our clients do it."""
-    first = np.frombuffer(model, np.float32, 1) * np.float32(1 + number / 10_000)
-    return b"".join([first.tobytes(), memoryview(model)[4:]])
+    first = np.frombuffer(chunk, np.float32, 1) * np.float32(1 + number / 10_000)
+    return b"".join([first.tobytes(), memoryview(chunk)[4:]])
 
 
-def journal_update(update: bytes, path: Path) -> str:
-    with path.open("wb") as file:
-        file.write(update)
-        file.flush()
+def journal_update(update: list[bytes], path: Path) -> str:
+    digester = hashlib.sha256()
+    with path.open("wb", buffering=0) as file:
+        for chunk in update:
+            file.write(chunk)
+            digester.update(chunk)
         os.fsync(file.fileno())
-    return hashlib.sha256(update).hexdigest()
+    return digester.hexdigest()
 
 
 async def clients(ports: list[int], numbers: list[int], directory: str, checked: bool) -> None:
@@ -238,7 +239,7 @@ class Coordinator:
         return seconds
 
     async def part(self, channel: grpc.aio.Channel) -> None:
-        await channel.stream_unary("/Floor/Put")(sending(self.model.data.cast("B")))
+        await channel.stream_unary("/Floor/Put")(pieces(self.model))
         first = 0
         async for chunk in channel.unary_stream("/Floor/Round")(b""):
             values = np.frombuffer(chunk)

@@ -208,8 +208,8 @@ def _show(reducer: Reducer, report: dict[str, Any], as_json: bool) -> None:
 
 def _stay(federation: Sandbox) -> None:
     """Leave everything running until Ctrl-C."""
-    click.secho(f"\nOpen {federation.url} — Ctrl-C stops everything.", bold=True, err=True)
     try:
+        click.secho(f"\nOpen {federation.url} — Ctrl-C stops everything.", bold=True, err=True)
         while True:
             federation.check()
             time.sleep(1.0)

@@ -429,8 +429,8 @@ def test_abort_of_an_open_part_for_good() -> None:
     part = everybody()
     settled = [mc.SettleClient(c, False, "stopped") for c in (ANN, BOB, CAT)]
     assert part(mc.AbortAsked("stopped", reoffer=False)) == (
-        mc.AnnounceAbort("stopped"), settled[0], mc.DropUpload(BOB), settled[1], mc.DropUpload(CAT), settled[2],
-        mc.CancelTask(ZOE, "stopped"),
+        mc.AnnounceAbort("stopped"), settled[0], mc.DropUpload(BOB), settled[1],
+        mc.DropUpload(CAT), settled[2], mc.CancelTask(ZOE, "stopped"),
     )  # fmt: skip
 
 
