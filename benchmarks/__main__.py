@@ -16,18 +16,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report import Comparison, Series
-from benchmarks.sampling import Peaks
+from benchmarks.sampling import Peaks, processor_seconds
 from benchmarks.systems import CLIENT_PROCESSES, COMBINERS, System, start_all
 
+LAYOUT = f"1 on top, {COMBINERS} in the middle, the clients in {CLIENT_PROCESSES} processes"
 WORDS = f"""\
 Medians (quartiles) over all rounds; ratios are of each repetition's medians, ours and floors in turn.
-ours     1 reducer, {COMBINERS} combiners, the clients in {CLIENT_PROCESSES} processes: real gRPC and HTTP on loopback. Durable: every
-         update in its client's journal (fsync of file and folder), every model a file (fsync of file and
-         folder), every round a SQLite commit (write-ahead log, synchronous = FULL). Checked: digest of update,
-         part and model, layout, finiteness. Validation is off; clients change one number instead of training.
-bare     the same bytes and barriers on bare asyncio gRPC in the same processes: no store, no checks
-checked  bare, and for each update journal with fsync, sha256 at both ends, staging file, finiteness
-A combiner's memory is its anonymous resident memory, sampled, its peak over idle; the higher of the two."""
+Processes of each: {LAYOUT}; all on loopback.
+ours     reducer, combiners and clients over real gRPC and HTTP. Durable: every update in its client's
+         journal (fsync of file and folder), every model a file (fsync of file and folder), every round a
+         SQLite commit (write-ahead log, synchronous = FULL). Checked: digests of update, part and model,
+         layout, finiteness. Validation is off; clients change one number instead of training.
+bare     the same bytes and barriers on asyncio gRPC: no store, no checks.
+checked  bare, and for each update a journal with fsync, sha256 at both ends, a staging file, finiteness;
+         neither parts nor models are hashed or stored.
+Memory is anonymous resident memory, sampled: the peak over idle, of the combiners the higher."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ def compare(work: Work, directory: Path) -> Comparison:
 
 
 def measure(system: System, rounds: int, series: Series) -> None:
+    before = processor_seconds(system.pids())
     with Peaks(list(system.idle)) as watched:
         series.repetitions.append(system.rounds(rounds + 1))
+    series.processor.append((processor_seconds(system.pids()) - before) / (rounds + 1))
     over = {pid: peak - system.idle[pid] for pid, peak in watched.peaks.items()}
     series.middle_peak = max(series.middle_peak, *(over[pid] for pid in system.middle))
     series.top_peak = max(series.top_peak, *(size for pid, size in over.items() if pid not in system.middle))

@@ -59,8 +59,8 @@ def client(url: str, directory: Path, number: int) -> Client:
     name = ClientId(f"noop-{number}")
     models = ModelCache(FileModels(home / "models"), keep=2)
     journal = FileJournal(home / "journal", 8 * 2**30)
-    return Client(ClientInfo(name, name), HttpReducer(url), GrpcCombiner, NoopTrainer(number), journal, models,
-                  Silent())  # fmt: skip
+    info, reducer = ClientInfo(name, name), HttpReducer(url)
+    return Client(info, reducer, GrpcCombiner, NoopTrainer(number), journal, models, Silent())
 
 
 async def serve(url: str, directory: Path, numbers: list[int], stop: asyncio.Event) -> None:

@@ -39,9 +39,11 @@ def short(value: float) -> str:
 
 @dataclass
 class Series:
-    """What was seen of one system: seconds of every round by repetition, and peaks over idle in bytes."""
+    """What was seen of one system: seconds of every round by repetition, processor seconds per round of each
+    repetition, and peaks over idle in bytes."""
 
     repetitions: list[list[float]] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     middle_peak: int = 0
     top_peak: int = 0
 
@@ -75,6 +77,7 @@ class Comparison:
             name: {
                 "rounds_per_second": one.rate.as_dict(),
                 "mb_per_second": one.rate.scaled(self.bytes_per_round).as_dict(),
+                "processor_seconds_per_round": median(one.processor),
                 "middle_peak_models": one.middle_peak / self.model_bytes,
                 "top_peak_models": one.top_peak / self.model_bytes,
                 "rounds_measured": sum(map(len, one.repetitions)),
@@ -86,21 +89,14 @@ class Comparison:
     def lines(self) -> list[str]:
         """A table of speed and memory."""
         large = self.model_bytes >= MB
-        unit = "MB/s ingested" if large else "rounds/s"
-        head = f"  {'':8} {unit:26} {'ours : this':22}"
-        rows = [
-            self._row(name, one, self.bytes_per_round if large else 1.0, large)
-            for name, one in self.series.items()
-        ]
-        return [
-            self.title,
-            head + (" peak memory over idle, in models: combiner, reducer" if large else ""),
-            *rows,
-        ]
+        head = f"  {'':8} {'MB/s ingested' if large else 'rounds/s':24} {'ours : this':22} {'CPU s/round':12}"
+        rows = [self._row(name, one, large) for name, one in self.series.items()]
+        return [self.title, head + (" peak over idle, in models: combiner, reducer" if large else ""), *rows]
 
-    def _row(self, name: str, one: Series, factor: float, memory: bool) -> str:
+    def _row(self, name: str, one: Series, large: bool) -> str:
+        rate = one.rate.scaled(self.bytes_per_round if large else 1.0)
         ratio = "" if name == "ours" else str(self.series["ours"].against(one))
-        row = f"  {name:8} {one.rate.scaled(factor)!s:26} {ratio:22}"
-        if memory:
+        row = f"  {name:8} {rate!s:24} {ratio:22} {median(one.processor):<12.3g}"
+        if large:
             row += f" {one.middle_peak / self.model_bytes:.1f}, {one.top_peak / self.model_bytes:.1f}"
         return row.rstrip()

@@ -13,6 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -38,6 +39,9 @@ class System(Protocol):
     name: str
     middle: list[int]
     idle: dict[int, int]
+
+    def pids(self) -> list[int]:
+        """All its processes."""
 
     def rounds(self, count: int) -> list[float]:
         """Do ``count`` rounds more; the seconds of all but the first, which warms the caches."""
@@ -67,8 +71,8 @@ def start(command: list[str], log: Path, **pipes: Any) -> subprocess.Popen[str]:
     """A process that ends with this one: it goes when its standard input closes."""
     environment = os.environ | {STOP_WITH_STDIN: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     with log.open("a") as errors:
-        return subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stderr=errors, text=True,
-                                env=environment, start_new_session=True, **pipes)  # fmt: skip
+        return subprocess.Popen([sys.executable, "-m", *command], stdin=subprocess.PIPE, stderr=errors,
+                                text=True, env=environment, start_new_session=True, **pipes)  # fmt: skip
 
 
 def end(processes: list[subprocess.Popen[str]]) -> None:
@@ -132,7 +136,10 @@ class Ours:
         committed = [record for record in records if record["round"] > 0]
         self._check(committed, count)
         times = [record["committed_at"] for record in committed]
-        return [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+        return [later - earlier for earlier, later in pairwise(times)]
+
+    def pids(self) -> list[int]:
+        return [p.popen.pid for p in self.sandbox.processes.values()] + [p.pid for p in self._clients]
 
     def _check(self, records: list[dict[str, Any]], count: int) -> None:
         everyone = all(record["contributors"] == self.clients for record in records)
@@ -187,9 +194,9 @@ class Floor:
     def _begin(self) -> None:
         checked = {"directory": str(self.directory), "checked": self.name == "checked"}
         servers = [
-            self._start("server", size=self.model_bytes, clients=len(range(index, self.clients, COMBINERS)), **checked)
-            for index in range(COMBINERS)
-        ]  # fmt: skip
+            self._start("server", size=self.model_bytes, clients=share, **checked)
+            for share in (len(range(index, self.clients, COMBINERS)) for index in range(COMBINERS))
+        ]
         ports = [int(read(server)) for server in servers]
         for numbers in numbers_of(self.clients):
             self._start("clients", ports=ports, numbers=numbers, **checked)
@@ -204,6 +211,9 @@ class Floor:
         answer = json.loads(read(self._top))
         check_growth(self.name, answer["grown"], self.clients, count)
         return answer["seconds"][1:]
+
+    def pids(self) -> list[int]:
+        return [process.pid for process in self._processes]
 
     def stop(self) -> None:
         end(self._processes[::-1])

@@ -11,8 +11,7 @@ from typing import Any
 
 import httpx
 
-from fedn.domain import errors
-from fedn.domain.errors import FednError, Incompatible, InvalidInput, LinkBroken, NotFound
+from fedn.domain.errors import FednError, Incompatible, InvalidInput, LinkBroken, NotFound, error_from
 from fedn.domain.ids import PROTOCOL_VERSION, compatible
 
 ORDINARY = httpx.Timeout(30.0, connect=5.0)
@@ -179,15 +178,8 @@ def _error(answer: httpx.Response) -> FednError:
         code, message, details = form["code"], str(form["error"]), dict(form["details"])
     except (ValueError, KeyError, TypeError):
         return FednError(f"{answer.request.url} answered {answer.status_code}; is it a reducer?")
-    kind = _kinds().get(code, FednError)
-    error: FednError = kind.__new__(kind)  # the sentence is made already; each class would make it anew
-    FednError.__init__(error, message, **details)
-    if kind is FednError:
+    error = error_from(str(code), message, details)
+    if error is None:
+        error = FednError(message, **details)
         error.code, error.status = str(code), answer.status_code
     return error
-
-
-def _kinds() -> dict[str, type[FednError]]:
-    """Every error of the system by its code."""
-    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, FednError)]
-    return {kind.code: kind for kind in found}

@@ -54,6 +54,8 @@ class FileJournal:
         try:
             _write_durably(path, (len(text).to_bytes(_LENGTH_BYTES, "little"), text, file))
         except OSError as error:
+            with suppress(OSError):
+                path.with_suffix(".tmp").unlink()
             raise StoreUnavailable(
                 f"the update can't be kept in {self._directory}: {error.strerror}"
             ) from error
@@ -89,7 +91,8 @@ class FileJournal:
     def _make_room(self, header: UpdateHeader) -> None:
         if header.size > self._limit:
             raise Busy(f"an update of {header.size} bytes exceeds journal_bytes ({self._limit})")
-        while sum(h.size for h in self._held.values()) + header.size > self._limit:
+        # list() at once: updates are added from a worker thread and settled on the event loop.
+        while sum(h.size for h in list(self._held.values())) + header.size > self._limit:
             oldest = next(iter(self._held.values()))
             log.warning(
                 "journal full: dropping an update", extra={"session": oldest.session, "round": oldest.round}
@@ -103,6 +106,8 @@ class FileJournal:
                 header = check_header(UpdateHeader(**json.loads(file.read(min(length, _MAX_HEADER)))))
             if path.stat().st_size != _LENGTH_BYTES + length + header.size:
                 raise ValueError("wrong length")
+            if path != self._path(header.session, header.round):
+                raise ValueError("wrong name")
         except (ValueError, TypeError, FednError) as error:
             log.warning("journal: %s is unreadable (%s), removed", path.name, error)
             path.unlink()

@@ -24,7 +24,7 @@ are derived from the ``code`` and ``status`` attributes here, so they can't drif
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -123,6 +123,26 @@ class InvalidTransition(FednError):
     """An event that can't happen in this state. ``details["story"]`` holds the last events."""
 
     code = "invalid_transition"
+
+
+def error_from(code: str, message: str, details: Mapping[str, object] | None = None) -> FednError | None:
+    """An error that crossed a wire as ``code`` and message, as the class that was raised there.
+
+    None for a code that this version does not know. The message is taken as it is: subclasses make
+    theirs from other arguments.
+    """
+    cls = next((cls for cls in _tree(FednError) if cls.code == code), None)
+    if cls is None:
+        return None
+    error = cls.__new__(cls)
+    FednError.__init__(error, message, **(details or {}))
+    return error
+
+
+def _tree(cls: type[FednError]) -> Iterator[type[FednError]]:
+    yield cls
+    for child in cls.__subclasses__():
+        yield from _tree(child)
 
 
 class RefusalCode(StrEnum):

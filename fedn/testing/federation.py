@@ -151,7 +151,7 @@ class Federation:
 
     # --- sessions --------------------------------------------------------------------------------------
 
-    async def start_session(self, seed: Tensors, **plan: Any) -> SessionInfo:
+    async def start_session(self, seed: Tensors, /, **plan: Any) -> SessionInfo:
         """Seed a model and start a session with this plan."""
         digest, size = self.models.put([seed_file(seed)])
         self.state.add_model(ModelInfo(digest, size, "seed", "seed", 0.0))

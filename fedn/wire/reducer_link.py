@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx
 
-from fedn.domain import errors
-from fedn.domain.errors import FednError, LinkBroken
+from fedn.domain.errors import FednError, LinkBroken, error_from
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName
 from fedn.domain.messages import Assignment, FetchRequest, Registration
 from fedn.ports import Buffer
@@ -74,16 +73,7 @@ class HttpReducer:
         """The error that the reducer raised, by its code."""
         try:
             shape = answer.json()
-            return error_of(shape["code"], shape["error"])
+            error = error_from(shape["code"], str(shape["error"]))
         except (ValueError, KeyError, TypeError):
-            return LinkBroken(f"{self._url} answered {answer.status_code}; is it a reducer?")
-
-
-def error_of(code: str, message: str) -> FednError:
-    """Rebuild an error from its REST shape; an unknown code gives LinkBroken."""
-    known = {cls.code: cls for cls in vars(errors).values()
-             if isinstance(cls, type) and issubclass(cls, FednError)}  # fmt: skip
-    cls = known.get(code, LinkBroken)
-    error = cls.__new__(cls)
-    FednError.__init__(error, message)
-    return error
+            error = None
+        return error or LinkBroken(f"{self._url} answered {answer.status_code}; is it a reducer?")

@@ -10,11 +10,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 
 import grpc
 
-from fedn.domain.errors import FednError, Incompatible, LinkBroken
+from fedn.domain.errors import FednError, Incompatible, LinkBroken, error_from
 
 CODE_KEY = "fedn-code"
 """Trailing metadata: the ``code`` of the error."""
@@ -45,9 +44,8 @@ def from_rpc(rpc_error: grpc.aio.AioRpcError) -> FednError:
     a neighbour that crashed. All of these mean that calling again is right.
     """
     details = rpc_error.details() or rpc_error.code().name
-    cls = _by_code().get(_code_in(rpc_error))
-    if cls is not None:
-        return _rebuilt(cls, details)
+    if error := error_from(_code_in(rpc_error), details):
+        return error
     if rpc_error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return Incompatible(f"the neighbour does not know this call: {details}")
     return LinkBroken(f"{rpc_error.code().name}: {details}")
@@ -78,21 +76,3 @@ def _code_in(rpc_error: grpc.aio.AioRpcError) -> str:
         if key == CODE_KEY:
             return str(value)
     return ""
-
-
-def _rebuilt(cls: type[FednError], message: str) -> FednError:
-    """An error of ``cls`` with a ready message; subclasses may build theirs from other arguments."""
-    error = cls.__new__(cls)
-    FednError.__init__(error, message)
-    return error
-
-
-@cache
-def _by_code() -> dict[str, type[FednError]]:
-    return {cls.code: cls for cls in _tree(FednError)}
-
-
-def _tree(cls: type[FednError]) -> Iterator[type[FednError]]:
-    yield cls
-    for child in cls.__subclasses__():
-        yield from _tree(child)
