@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Iterator
 
 from fedn.domain.errors import Busy
-from fedn.domain.ids import ClientId
+from fedn.domain.ids import ClientId, SessionId
 from fedn.domain.messages import ClientInfo, CombinerMessage
+from fedn.domain.update import UpdateHeader
 
 OUTBOX = 256
 """Messages that may wait for one client before it counts as gone."""
@@ -75,3 +76,29 @@ class Clients:
 
     def __len__(self) -> int:
         return len(self._attached)
+
+
+class Parked:
+    """Offers that the reducer has to decide on: their clients are here, but not listed here."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._offers: dict[tuple[ClientId, SessionId, int], UpdateHeader] = {}
+
+    def add(self, header: UpdateHeader) -> bool:
+        """Note an offer; False at the limit, where the client offers again on its next attach."""
+        if len(self._offers) >= self._limit:
+            return False
+        self._offers[header.client, header.session, header.round] = header
+        return True
+
+    def drop(self, client: ClientId, session: SessionId, round_: int) -> None:
+        """It is decided."""
+        self._offers.pop((client, session, round_), None)
+
+    def leave(self, client: ClientId) -> None:
+        """The client is gone, and its offers with it."""
+        self._offers = {key: header for key, header in self._offers.items() if key[0] != client}
+
+    def __iter__(self) -> Iterator[UpdateHeader]:
+        return iter(list(self._offers.values()))

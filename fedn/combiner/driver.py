@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import TypeVar, assert_never
 
 from fedn import plugins
+from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
-from fedn.combiner.clients import Attachment, Clients
+from fedn.combiner.clients import Attachment, Clients, Parked
 from fedn.combiner.runs import Listeners, RoundRun, ValidationRun
 from fedn.combiner.staging import PartSum, Upload
 from fedn.domain import messages as m
@@ -94,7 +95,7 @@ class Combiner:
         self._rounds: dict[tuple[SessionId, int], dict[int, RoundRun]] = {}
         self._opening: dict[tuple[SessionId, int], asyncio.Lock] = {}
         self._validations: dict[tuple[SessionId, int], ValidationRun] = {}
-        self._parked: dict[tuple[ClientId, SessionId, int], UpdateHeader] = {}
+        self._parked = Parked(limits.max_parked)
         self._grants: dict[str, tuple[RoundRun, Upload]] = {}
         self._slots = asyncio.Semaphore(limits.uploads_in_flight)
         self._watchers = Listeners[m.CombinerEvent]()
@@ -109,7 +110,7 @@ class Combiner:
         self._adopt(request.term)
         with self._watchers.subscribe() as events:
             yield self._snapshot()
-            for header in self._parked.values():
+            for header in self._parked:
                 yield m.ReleaseRequested(header)
             async for event in events:
                 yield event
@@ -161,8 +162,8 @@ class Combiner:
         self._opening.pop((command.session, command.round), None)
         for number, run in self._rounds.pop((command.session, command.round), {}).items():
             if not isinstance(run.state, mc.Sealed):
-                self._decide(run, mc.AbortAsked("the round was committed without this part", reoffer=False))
-            self._decide(run, mc.RoundAcked(number in command.counted))
+                self._decide(run, ev.AbortAsked("the round was committed without this part", reoffer=False))
+            self._decide(run, ev.RoundAcked(number in command.counted))
             run.close()
 
     async def abort(self, command: m.AbortRound) -> None:
@@ -170,7 +171,7 @@ class Combiner:
         self._adopt(command.term)
         parts = self._rounds.get((command.session, command.round), {})
         if run := parts.pop(command.part, None):
-            self._decide(run, mc.AbortAsked(command.reason, command.reoffer))
+            self._decide(run, ev.AbortAsked(command.reason, command.reoffer))
             run.close()
         if not parts:
             self._rounds.pop((command.session, command.round), None)
@@ -180,8 +181,8 @@ class Combiner:
         """Whether the client's update counts here; if not it never will."""
         self._adopt(command.term)
         for run in self._rounds.get((command.session, command.round), {}).values():
-            for done in self._decide(run, mc.ClientReleased(command.client)):
-                if isinstance(done, mc.AnswerRelease) and done.folded:
+            for done in self._decide(run, ev.ClientReleased(command.client)):
+                if isinstance(done, ev.AnswerRelease) and done.folded:
                     return m.ReleaseAnswer(folded=True)
         return m.ReleaseAnswer(folded=False)
 
@@ -192,8 +193,8 @@ class Combiner:
         if run is None or not isinstance(run.state, mc.Open):
             return m.AdmitAnswer(admitted=False)
         client = command.client
-        self._parked.pop((client, command.session, command.round), None)
-        self._decide(run, mc.ClientAdmitted(client, client in self.clients, self._now()))
+        self._parked.drop(client, command.session, command.round)
+        self._decide(run, ev.ClientAdmitted(client, client in self.clients, self._now()))
         return m.AdmitAnswer(admitted=True)
 
     async def settle(self, command: m.SettleUpdate) -> None:
@@ -272,16 +273,15 @@ class Combiner:
     def _arrived(self, attachment: Attachment) -> None:
         self._watchers.publish(m.ClientAttached(attachment.info))
         for run in self._runs():
-            self._decide(run, mc.ClientArrived(attachment.info.client))
+            self._decide(run, ev.ClientArrived(attachment.info.client))
 
     def _left(self, attachment: Attachment) -> None:
         if not self.clients.remove(attachment):
             return
         client = attachment.info.client
-        for key in [key for key in self._parked if key[0] == client]:
-            del self._parked[key]
+        self._parked.leave(client)
         for run in self._runs():
-            self._decide(run, mc.ClientLeft(client, self._now()))
+            self._decide(run, ev.ClientLeft(client, self._now()))
         for validation in self._validations.values():
             validation.give_up(client)
         self._watchers.publish(m.ClientDetached(client))
@@ -302,7 +302,7 @@ class Combiner:
                 self._offer(client, check_header(header))
             case m.TaskFailed(session, round_, m.TaskKind.TRAIN, reason):
                 for run in self._rounds.get((session, round_), {}).values():
-                    self._decide(run, mc.TrainingFailed(client, reason[:500]))
+                    self._decide(run, ev.TrainingFailed(client, reason[:500]))
             case m.TaskFailed(session, round_, _, _):
                 if validation := self._validations.get((session, round_)):
                     validation.give_up(client)
@@ -327,7 +327,7 @@ class Combiner:
             self._answer_unknown(header)
             return
         holding = [run for run in parts.values() if client in run.state.ledger.entries]
-        self._decide((holding or list(parts.values()))[-1], mc.OfferMade(header))
+        self._decide((holding or list(parts.values()))[-1], ev.OfferMade(header))
 
     def _answer_unknown(self, header: UpdateHeader) -> None:
         """An offer for a round that is not here: over, or not yet known here. The reducer knows."""
@@ -341,14 +341,13 @@ class Combiner:
             self._park(header)
 
     def _park(self, header: UpdateHeader) -> None:
-        if len(self._parked) >= self.limits.max_parked:
-            log.warning("offer not noted: %s wait already (max_parked)", len(self._parked))
-            return  # the client offers it again on its next attach
-        self._parked[header.client, header.session, header.round] = header
-        self._watchers.publish(m.ReleaseRequested(header))
+        if self._parked.add(header):
+            self._watchers.publish(m.ReleaseRequested(header))
+        else:
+            log.warning("offer not noted: too many wait for the reducer", extra={"client": header.client})
 
     def _settle(self, client: ClientId, session: SessionId, round_: int, counted: bool, reason: str) -> None:
-        self._parked.pop((client, session, round_), None)
+        self._parked.drop(client, session, round_)
         self.clients.send(client, m.Settled(session, round_, counted, reason))
 
     # --- rounds ------------------------------------------------------------------------------------
@@ -365,7 +364,7 @@ class Combiner:
                 run = RoundRun(PartSum(layout, plugins.load("fedn.aggregators", spec.aggregator)()))
                 self._rounds.setdefault(key, {})[spec.part] = run
                 for client in spec.clients:
-                    self._parked.pop((client, *key), None)
+                    self._parked.drop(client, *key)
                 attached = frozenset(info.client for info in self.clients)
                 limits = self.limits
                 self._apply(run, mc.open_part(
@@ -380,53 +379,53 @@ class Combiner:
             raise InvalidInput("layout", "is not the base model's", "restart the reducer; this is a fault")
         return layout
 
-    def _decide(self, run: RoundRun, event: mc.Event) -> tuple[mc.Command, ...]:
+    def _decide(self, run: RoundRun, event: ev.Event) -> tuple[ev.Command, ...]:
         return self._apply(run, mc.step(run.state, event))
 
-    def _apply(self, run: RoundRun, outcome: mc.Outcome) -> tuple[mc.Command, ...]:
+    def _apply(self, run: RoundRun, outcome: mc.Outcome) -> tuple[ev.Command, ...]:
         run.state, commands = outcome
         for command in commands:
             self._do(run, command)
-        run.wake_at(mc.next_wake(run.state), lambda: self._decide(run, mc.Tick(self._now())))
+        run.wake_at(mc.next_wake(run.state), lambda: self._decide(run, ev.Tick(self._now())))
         return commands
 
-    def _do(self, run: RoundRun, command: mc.Command) -> None:
+    def _do(self, run: RoundRun, command: ev.Command) -> None:
         spec = run.state.ledger.spec
         at = (spec.session, spec.round)
         match command:
-            case mc.SendTask(client):
+            case ev.SendTask(client):
                 self.clients.send(client, run.task)
-            case mc.CancelTask(client, reason):
+            case ev.CancelTask(client, reason):
                 self.clients.send(client, m.TaskCancelled(*at, m.TaskKind.TRAIN, reason))
-            case mc.GrantUpload(header):
+            case ev.GrantUpload(header):
                 self._grant(run, header)
-            case mc.DropUpload(client):
+            case ev.DropUpload(client):
                 if upload := run.sum.drop(client):
                     self._grants.pop(upload.grant, None)
-            case mc.RefuseUpdate(header, refused):
+            case ev.RefuseUpdate(header, refused):
                 log.warning(
                     "update refused: %s", refused.reason, extra={"client": header.client, "round": at[1]}
                 )
                 answer = m.UpdateRefused(*at, header.digest, refused.code, refused.reason)
                 self.clients.send(header.client, answer)
-            case mc.FoldUpdate(header):
+            case ev.FoldUpdate(header):
                 self._spawn(self._fold(run, header))
-            case mc.SendReceipt(header):
+            case ev.SendReceipt(header):
                 receipt = m.Receipt(*at, header.client, header.digest, self.name, self.incarnation, spec.part)
                 self.clients.send(header.client, receipt)
-            case mc.RequestRelease(header):
+            case ev.RequestRelease(header):
                 self._park(header)
-            case mc.AnswerRelease():
+            case ev.AnswerRelease():
                 pass  # read by release(), which asked
-            case mc.HashSum():
+            case ev.HashSum():
                 self._spawn(self._hash(run))
-            case mc.AnnounceSeal(digest, size):
+            case ev.AnnounceSeal(digest, size):
                 run.end(self._sealed(run, digest, size))
-            case mc.AnnounceAbort(reason):
+            case ev.AnnounceAbort(reason):
                 run.end(m.RoundAborted(reason))
-            case mc.SettleClient(client, counted, reason):
+            case ev.SettleClient(client, counted, reason):
                 self._settle(client, *at, counted, reason)
-            case mc.AskReoffer(client):
+            case ev.AskReoffer(client):
                 self.clients.send(client, m.Reoffer(*at))
             case _:
                 assert_never(command)
@@ -463,9 +462,9 @@ class Combiner:
         header = upload.header
         refused = await self._off_loop(upload, lambda: run.sum.verify(upload))
         if refused:
-            self._decide(run, mc.UpdateRejected(header.client, header.digest, refused))
+            self._decide(run, ev.UpdateRejected(header.client, header.digest, refused))
         else:
-            self._decide(run, mc.UpdateVerified(header.client, header.digest))
+            self._decide(run, ev.UpdateVerified(header.client, header.digest))
 
     async def _fold(self, run: RoundRun, header: UpdateHeader) -> None:
         upload = run.sum.uploads.get(header.client)
@@ -476,13 +475,13 @@ class Combiner:
         run.sum.drop(header.client)
         self._grants.pop(upload.grant, None)
         run.listeners.publish(m.UpdateReceived(header.client, header.examples, header.metrics))
-        self._decide(run, mc.UpdateFolded(header.client, header.digest))
+        self._decide(run, ev.UpdateFolded(header.client, header.digest))
 
     async def _hash(self, run: RoundRun) -> None:
         small = run.sum.layout.float_elements * 8 <= INLINE_BYTES
         digest, size = run.sum.hash() if small else await asyncio.to_thread(run.sum.hash)
         if isinstance(run.state, mc.Closing):
-            self._decide(run, mc.SumHashed(digest, size))
+            self._decide(run, ev.SumHashed(digest, size))
 
     async def _off_loop(self, upload: Upload, work: Callable[[], T]) -> T:
         """Run blocking work: here if it is tiny, else in a worker thread."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import assert_never
 
+from fedn.combiner import events as ev
 from fedn.domain.errors import InvalidTransition, RefusalCode, Refused
 from fedn.domain.ids import ClientId, Digest
 from fedn.domain.round import RoundSpec
@@ -144,187 +145,7 @@ class Aborted:
 
 State = Open | Closing | Sealed | Aborted
 
-# --- events ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ClientArrived:
-    client: ClientId
-
-
-@dataclass(frozen=True, slots=True)
-class ClientLeft:
-    client: ClientId
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClientAdmitted:
-    client: ClientId
-    attached: bool
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClientReleased:
-    client: ClientId
-
-
-@dataclass(frozen=True, slots=True)
-class OfferMade:
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateVerified:
-    """All bytes are here, their digest, layout and numbers are right."""
-
-    client: ClientId
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateRejected:
-    """The bytes are not what was offered, or not usable."""
-
-    client: ClientId
-    digest: Digest
-    refused: Refused
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateFolded:
-    client: ClientId
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingFailed:
-    client: ClientId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SumHashed:
-    digest: Digest
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class RoundAcked:
-    """``elsewhere``: clients that a later part of the round here lists; that one tells them the end."""
-
-    counted: bool
-    elsewhere: frozenset[ClientId] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class AbortAsked:
-    reason: str
-    reoffer: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    now: float
-
-
-Event = (
-    ClientArrived | ClientLeft | ClientAdmitted | ClientReleased | OfferMade | UpdateVerified | UpdateRejected
-    | UpdateFolded | TrainingFailed | SumHashed | RoundAcked | AbortAsked | Tick
-)  # fmt: skip
-
-# --- commands --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SendTask:
-    client: ClientId
-
-
-@dataclass(frozen=True, slots=True)
-class CancelTask:
-    client: ClientId
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class GrantUpload:
-    """Open (or find) the staging place and tell the client to send."""
-
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class DropUpload:
-    client: ClientId
-
-
-@dataclass(frozen=True, slots=True)
-class RefuseUpdate:
-    header: UpdateHeader
-    refused: Refused
-
-
-@dataclass(frozen=True, slots=True)
-class FoldUpdate:
-    """Add the staged, verified bytes to the sum with weight ``header.examples``."""
-
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class SendReceipt:
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class RequestRelease:
-    """This client is not listed: the reducer must say where it counts."""
-
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerRelease:
-    client: ClientId
-    folded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HashSum:
-    """Hash the sum; answer with SumHashed."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnnounceSeal:
-    digest: Digest
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class AnnounceAbort:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class SettleClient:
-    client: ClientId
-    counted: bool
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class AskReoffer:
-    client: ClientId
-
-
-Command = (
-    SendTask | CancelTask | GrantUpload | DropUpload | RefuseUpdate | FoldUpdate | SendReceipt
-    | RequestRelease | AnswerRelease | HashSum | AnnounceSeal | AnnounceAbort | SettleClient | AskReoffer
-)  # fmt: skip
-
-Outcome = tuple[State, tuple[Command, ...]]
+Outcome = tuple[State, tuple[ev.Command, ...]]
 
 # --- transitions -----------------------------------------------------------------------------------
 
@@ -335,11 +156,11 @@ def open_part(
     """Open a part and hand its task to the listed clients that are attached."""
     entries = {c: Entry(away_since=None if c in attached else now) for c in spec.clients}
     ledger = Ledger(spec, entries, Counts(), now + spec.deadline, grace, max_update_bytes)
-    tasks = tuple(SendTask(c) for c in spec.clients if c in attached)
+    tasks = tuple(ev.SendTask(c) for c in spec.clients if c in attached)
     return _settle_if_decided(ledger, tasks)
 
 
-def step(state: State, event: Event) -> Outcome:
+def step(state: State, event: ev.Event) -> Outcome:
     """One decision. Raises InvalidTransition for a pair that can't happen."""
     after, commands = _dispatch(state, event)
     counts = after.ledger.counts
@@ -348,7 +169,7 @@ def step(state: State, event: Event) -> Outcome:
     return after, commands
 
 
-def _dispatch(state: State, event: Event) -> Outcome:
+def _dispatch(state: State, event: ev.Event) -> Outcome:
     match state:
         case Open():
             return _when_open(state, event)
@@ -363,7 +184,7 @@ def _dispatch(state: State, event: Event) -> Outcome:
 
 
 def next_wake(state: State) -> float | None:
-    """When the next Tick is due, in seconds of the events' clock; None if none is."""
+    """When the next ev.Tick is due, in seconds of the events' clock; None if none is."""
     if not isinstance(state, Open):
         return None
     ledger = state.ledger
@@ -371,96 +192,96 @@ def next_wake(state: State) -> float | None:
     return min([ledger.closes_at, *away])
 
 
-def _when_open(state: Open, event: Event) -> Outcome:
+def _when_open(state: Open, event: ev.Event) -> Outcome:
     ledger = state.ledger
     match event:
-        case ClientArrived(client):
+        case ev.ClientArrived(client):
             return _arrived(ledger, client)
-        case ClientLeft(client, now):
+        case ev.ClientLeft(client, now):
             entry = ledger.entries.get(client)
             if entry is None or entry.standing not in {Standing.WAITING, Standing.GRANTED}:
                 return state, ()
             return Open(ledger.put(client, replace(entry, away_since=now))), ()
-        case ClientAdmitted(client, attached, now):
+        case ev.ClientAdmitted(client, attached, now):
             return _admitted(ledger, client, attached, now)
-        case ClientReleased(client):
+        case ev.ClientReleased(client):
             return _released(ledger, client)
-        case OfferMade(header):
+        case ev.OfferMade(header):
             return _offered(ledger, header)
-        case UpdateVerified(client, digest):
+        case ev.UpdateVerified(client, digest):
             return _verified(ledger, client, digest)
-        case UpdateRejected(client, digest, refused):
+        case ev.UpdateRejected(client, digest, refused):
             return _rejected(ledger, client, digest, refused)
-        case UpdateFolded(client, digest):
+        case ev.UpdateFolded(client, digest):
             return _settle_if_decided(*_folded(ledger, client, digest))
-        case TrainingFailed(client, reason):
+        case ev.TrainingFailed(client, reason):
             entry = ledger.entries.get(client)
             if entry is None or entry.standing is not Standing.WAITING:
                 return state, ()
             failed = Entry(Standing.REFUSED, reason=f"training failed: {reason}")
             return _settle_if_decided(ledger.put(client, failed), ())
-        case Tick(now):
+        case ev.Tick(now):
             return _ticked(ledger, now)
-        case AbortAsked(reason, reoffer):
+        case ev.AbortAsked(reason, reoffer):
             return _abort(ledger, reason, reoffer)
-        case SumHashed() | RoundAcked():
+        case ev.SumHashed() | ev.RoundAcked():
             raise _impossible(state, event)
         case _:
             assert_never(event)
 
 
-def _when_closing(state: Closing, event: Event) -> Outcome:
+def _when_closing(state: Closing, event: ev.Event) -> Outcome:
     ledger = state.ledger
     match event:
-        case UpdateFolded(client, digest):
+        case ev.UpdateFolded(client, digest):
             ledger, commands = _folded(ledger, client, digest)
             return _close(ledger, commands)
-        case SumHashed(digest, size):
-            return Sealed(ledger, digest, size), (AnnounceSeal(digest, size),)
-        case OfferMade(header):
+        case ev.SumHashed(digest, size):
+            return Sealed(ledger, digest, size), (ev.AnnounceSeal(digest, size),)
+        case ev.OfferMade(header):
             return state, (_answer_again(ledger, header),)
-        case ClientReleased(client):
+        case ev.ClientReleased(client):
             return _released(ledger, client, closed=Closing)
-        case AbortAsked(reason, reoffer):
+        case ev.AbortAsked(reason, reoffer):
             return _abort(ledger, reason, reoffer)
-        case ClientArrived() | ClientLeft() | ClientAdmitted() | TrainingFailed() | Tick():
+        case ev.ClientArrived() | ev.ClientLeft() | ev.ClientAdmitted() | ev.TrainingFailed() | ev.Tick():
             return state, ()
-        case UpdateVerified() | UpdateRejected():
+        case ev.UpdateVerified() | ev.UpdateRejected():
             return state, ()  # the upload was dropped when the part closed
-        case RoundAcked():
+        case ev.RoundAcked():
             raise _impossible(state, event)
         case _:
             assert_never(event)
 
 
-def _when_sealed(state: Sealed, event: Event) -> Outcome:
+def _when_sealed(state: Sealed, event: ev.Event) -> Outcome:
     ledger = state.ledger
     match event:
-        case OfferMade(header):
+        case ev.OfferMade(header):
             return state, (_answer_again(ledger, header),)
-        case ClientReleased(client):
+        case ev.ClientReleased(client):
             _, answer = _released(ledger, client, closed=Closing)
             return state, answer
-        case RoundAcked(counted, elsewhere):
+        case ev.RoundAcked(counted, elsewhere):
             return state, _settlements(ledger, counted, elsewhere)
-        case AbortAsked(reason, reoffer):
+        case ev.AbortAsked(reason, reoffer):
             return _abort(ledger, reason, reoffer)
-        case UpdateFolded() | SumHashed():
+        case ev.UpdateFolded() | ev.SumHashed():
             raise _impossible(state, event)
-        case ClientArrived() | ClientLeft() | ClientAdmitted() | TrainingFailed() | Tick():
+        case ev.ClientArrived() | ev.ClientLeft() | ev.ClientAdmitted() | ev.TrainingFailed() | ev.Tick():
             return state, ()
-        case UpdateVerified() | UpdateRejected():
+        case ev.UpdateVerified() | ev.UpdateRejected():
             return state, ()
         case _:
             assert_never(event)
 
 
-def _when_aborted(state: Aborted, event: Event) -> Outcome:
+def _when_aborted(state: Aborted, event: ev.Event) -> Outcome:
     match event:
-        case ClientReleased(client):
-            return state, (AnswerRelease(client, folded=False),)
-        case OfferMade(header):
-            return state, (RequestRelease(header),)
+        case ev.ClientReleased(client):
+            return state, (ev.AnswerRelease(client, folded=False),)
+        case ev.OfferMade(header):
+            return state, (ev.RequestRelease(header),)
         case _:
             return state, ()  # whatever was under way when the round was dropped
 
@@ -471,23 +292,23 @@ def _arrived(ledger: Ledger, client: ClientId) -> Outcome:
         return Open(ledger), ()
     standing = Standing.WAITING if entry.standing is Standing.LOST else entry.standing
     back = replace(entry, standing=standing, reason="", away_since=None)
-    return Open(ledger.put(client, back)), (SendTask(client),)
+    return Open(ledger.put(client, back)), (ev.SendTask(client),)
 
 
 def _admitted(ledger: Ledger, client: ClientId, attached: bool, now: float) -> Outcome:
     entry = ledger.entries.get(client)
     if entry is not None and entry.standing not in {Standing.RELEASED, Standing.LOST}:
-        return Open(ledger), (SendTask(client),) if attached else ()
+        return Open(ledger), (ev.SendTask(client),) if attached else ()
     fresh = Entry(away_since=None if attached else now)
     ledger = replace(ledger, entries={**ledger.entries, client: fresh})
-    return Open(ledger), (SendTask(client),) if attached else ()
+    return Open(ledger), (ev.SendTask(client),) if attached else ()
 
 
 def _released(ledger: Ledger, client: ClientId, closed: type[Closing] | None = None) -> Outcome:
     """Folded (or surely about to be) counts here; anything else gets a tombstone."""
     entry = ledger.entries.get(client, Entry())
     if entry.standing in {Standing.FOLDED, Standing.FOLDING}:
-        return (closed or Open)(ledger), (AnswerRelease(client, folded=True),)
+        return (closed or Open)(ledger), (ev.AnswerRelease(client, folded=True),)
     tombstone = Entry(Standing.RELEASED, reason="moved to another combiner")
     known = client in ledger.entries
     ledger = (
@@ -495,9 +316,9 @@ def _released(ledger: Ledger, client: ClientId, closed: type[Closing] | None = N
         if known
         else replace(ledger, entries={**ledger.entries, client: tombstone})
     )
-    commands: tuple[Command, ...] = (AnswerRelease(client, folded=False),)
+    commands: tuple[ev.Command, ...] = (ev.AnswerRelease(client, folded=False),)
     if entry.standing is Standing.GRANTED:
-        commands += (DropUpload(client),)
+        commands += (ev.DropUpload(client),)
     if closed:
         return closed(ledger), commands
     return _settle_if_decided(ledger, commands)
@@ -506,14 +327,14 @@ def _released(ledger: Ledger, client: ClientId, closed: type[Closing] | None = N
 def _offered(ledger: Ledger, header: UpdateHeader) -> Outcome:
     entry = ledger.entries.get(header.client)
     if entry is None or entry.standing is Standing.RELEASED:
-        return Open(ledger), (RequestRelease(header),)
+        return Open(ledger), (ev.RequestRelease(header),)
     if entry.header is not None and entry.standing in PENDING | {Standing.FOLDED, Standing.REFUSED}:
         return Open(ledger), (_answer_again(ledger, header),)
     ledger = ledger.offered()
     if refused := _judge(ledger, header):
         ledger = ledger.put(header.client, _refused(header, refused), "refused")
-        return _settle_if_decided(ledger, (RefuseUpdate(header, refused),))
-    return Open(ledger.put(header.client, Entry(Standing.GRANTED, header))), (GrantUpload(header),)
+        return _settle_if_decided(ledger, (ev.RefuseUpdate(header, refused),))
+    return Open(ledger.put(header.client, Entry(Standing.GRANTED, header))), (ev.GrantUpload(header),)
 
 
 def _refused(header: UpdateHeader, refused: Refused) -> Entry:
@@ -539,23 +360,23 @@ def _judge(ledger: Ledger, header: UpdateHeader) -> Refused | None:
     return None
 
 
-def _answer_again(ledger: Ledger, header: UpdateHeader) -> Command:
+def _answer_again(ledger: Ledger, header: UpdateHeader) -> ev.Command:
     """The same update gets the same answer; another one under the same identity is refused."""
     entry = ledger.entries.get(header.client)
     if entry is None or entry.header is None:
-        return RequestRelease(header)
+        return ev.RequestRelease(header)
     if entry.header.digest != header.digest:
         reason = f"round {header.round} already has another update of this client"
-        return RefuseUpdate(header, Refused(RefusalCode.DIGEST_CONFLICT, reason))
+        return ev.RefuseUpdate(header, Refused(RefusalCode.DIGEST_CONFLICT, reason))
     match entry.standing:
         case Standing.FOLDED:
-            return SendReceipt(entry.header)
+            return ev.SendReceipt(entry.header)
         case Standing.GRANTED | Standing.FOLDING:
-            return GrantUpload(entry.header)
+            return ev.GrantUpload(entry.header)
         case Standing.REFUSED:
-            return RefuseUpdate(header, Refused(entry.code or RefusalCode.NOT_SELECTED, entry.reason))
+            return ev.RefuseUpdate(header, Refused(entry.code or RefusalCode.NOT_SELECTED, entry.reason))
         case Standing.WAITING | Standing.LOST | Standing.RELEASED:
-            return RequestRelease(header)
+            return ev.RequestRelease(header)
         case _:
             assert_never(entry.standing)
 
@@ -572,7 +393,7 @@ def _verified(ledger: Ledger, client: ClientId, digest: Digest) -> Outcome:
     if entry is None or entry.header is None:
         return Open(ledger), ()  # released or lost while it was being checked
     folding = replace(entry, standing=Standing.FOLDING, away_since=None)
-    return Open(ledger.put(client, folding)), (FoldUpdate(entry.header),)
+    return Open(ledger.put(client, folding)), (ev.FoldUpdate(entry.header),)
 
 
 def _rejected(ledger: Ledger, client: ClientId, digest: Digest, refused: Refused) -> Outcome:
@@ -580,23 +401,23 @@ def _rejected(ledger: Ledger, client: ClientId, digest: Digest, refused: Refused
     if entry is None or entry.header is None:
         return Open(ledger), ()
     ledger = ledger.put(client, _refused(entry.header, refused))
-    return _settle_if_decided(ledger, (DropUpload(client), RefuseUpdate(entry.header, refused)))
+    return _settle_if_decided(ledger, (ev.DropUpload(client), ev.RefuseUpdate(entry.header, refused)))
 
 
-def _folded(ledger: Ledger, client: ClientId, digest: Digest) -> tuple[Ledger, tuple[Command, ...]]:
+def _folded(ledger: Ledger, client: ClientId, digest: Digest) -> tuple[Ledger, tuple[ev.Command, ...]]:
     entry = ledger.entries.get(client)
     if entry is None or entry.standing is not Standing.FOLDING or entry.header is None:
         raise InvalidTransition(f"{client} was folded without being asked for", story=[entry, digest])
     folded = ledger.put(client, replace(entry, standing=Standing.FOLDED))
-    return folded, (SendReceipt(entry.header),)
+    return folded, (ev.SendReceipt(entry.header),)
 
 
 def _ticked(ledger: Ledger, now: float) -> Outcome:
-    commands: tuple[Command, ...] = ()
+    commands: tuple[ev.Command, ...] = ()
     for client, entry in ledger.entries.items():
         if entry.away_since is not None and now >= entry.away_since + ledger.grace:
             if entry.standing is Standing.GRANTED:
-                commands += (DropUpload(client),)
+                commands += (ev.DropUpload(client),)
             reason = f"left and did not come back within {ledger.grace:g} s"
             ledger = ledger.put(client, Entry(Standing.LOST, reason=reason))
     if now >= ledger.closes_at:
@@ -604,32 +425,32 @@ def _ticked(ledger: Ledger, now: float) -> Outcome:
     return _settle_if_decided(ledger, commands)
 
 
-def _settle_if_decided(ledger: Ledger, commands: tuple[Command, ...]) -> Outcome:
+def _settle_if_decided(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
     if any(e.standing in UNDECIDED for e in ledger.entries.values()):
         return Open(ledger), commands
     return _close(ledger, commands)
 
 
-def _close(ledger: Ledger, commands: tuple[Command, ...]) -> Outcome:
+def _close(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
     """Stop granting: who is not here by now is lost, an unfinished upload is discarded."""
     for client, entry in ledger.entries.items():
         if entry.standing is Standing.WAITING:
-            commands += (CancelTask(client, "the round is closed"),)
+            commands += (ev.CancelTask(client, "the round is closed"),)
             ledger = ledger.put(client, Entry(Standing.LOST, reason="no update by the deadline"))
         elif entry.standing is Standing.GRANTED:
-            commands += (DropUpload(client),)
+            commands += (ev.DropUpload(client),)
             late = Entry(Standing.LOST, reason="upload not complete by the deadline")
             ledger = ledger.put(client, late, "discarded")
     if not ledger.names(Standing.FOLDING):
-        commands += (HashSum(),)
+        commands += (ev.HashSum(),)
     return Closing(ledger), commands
 
 
-def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[Command, ...]:
+def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[ev.Command, ...]:
     """Tell everyone listed here how it ended; who was released counts elsewhere and is told there."""
     reason = "" if counted else "the round was committed without this part"
     return tuple(
-        SettleClient(client, counted and entry.standing is Standing.FOLDED,
+        ev.SettleClient(client, counted and entry.standing is Standing.FOLDED,
                      reason if entry.standing is Standing.FOLDED else entry.reason)
         for client, entry in ledger.entries.items()
         if entry.standing is not Standing.RELEASED and client not in elsewhere
@@ -637,19 +458,19 @@ def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) 
 
 
 def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:
-    commands: tuple[Command, ...] = (AnnounceAbort(reason),)
+    commands: tuple[ev.Command, ...] = (ev.AnnounceAbort(reason),)
     for client, entry in ledger.entries.items():
         if entry.standing in PENDING:
-            commands += (DropUpload(client),)
+            commands += (ev.DropUpload(client),)
             ledger = ledger.put(client, Entry(Standing.LOST, reason=reason), "discarded")
         if entry.standing is Standing.WAITING and not reoffer:
-            commands += (CancelTask(client, reason),)
+            commands += (ev.CancelTask(client, reason),)
         if entry.standing in PENDING | {Standing.FOLDED, Standing.LOST}:  # a late one may hold its update
-            commands += (AskReoffer(client) if reoffer else SettleClient(client, False, reason),)
+            commands += (ev.AskReoffer(client) if reoffer else ev.SettleClient(client, False, reason),)
     return Aborted(ledger, reason), commands
 
 
-def _impossible(state: State, event: Event) -> InvalidTransition:
+def _impossible(state: State, event: ev.Event) -> InvalidTransition:
     return InvalidTransition(
         f"{type(event).__name__} can't happen when {type(state).__name__}", story=[state, event]
     )

@@ -280,7 +280,7 @@ def _orphan(round_: Round, clients: frozenset[ClientId], combiner: CombinerName,
     gone = {c for c in clients if round_.place.get(c) == combiner} - round_.accepted - round_.refused.keys()
     return replace(
         round_,
-        orphans={**round_.orphans, **dict.fromkeys(gone, now)},
+        orphans={**round_.orphans, **dict.fromkeys(sorted(gone), now)},
         admissions={c: name for c, name in round_.admissions.items() if c not in gone},
         releasing={c: name for c, name in round_.releasing.items() if c not in gone},
     )
@@ -299,9 +299,9 @@ def network_changed(round_: Round, network: Network) -> Outcome:
     where = attached(network)
     for client in round_.orphans:
         if client in where:
-            round_, more = admit(round_, client, where[client], network)
+            round_, more = _place(round_, client, where[client], network)
             commands += more
-    round_, opened = open_waiting(round_, network)
+    round_, opened = open_waiting(round_, network)  # one part for all that came to the same combiner
     return round_, commands + opened
 
 
@@ -359,9 +359,14 @@ def release_answered(round_: Round, client: ClientId, folded: bool, network: Net
 
 def admit(round_: Round, client: ClientId, combiner: CombinerName, network: Network) -> Outcome:
     """List a client at ``combiner``: in its running part, or in its next one."""
-    station = network.get(combiner)
-    if station is None:
+    if combiner not in network:
         return round_, ()
+    round_, commands = _place(round_, client, combiner, network)
+    return (round_, commands) if commands else _open_waiting(round_, combiner, network)
+
+
+def _place(round_: Round, client: ClientId, combiner: CombinerName, network: Network) -> Outcome:
+    """Note that a client is to be listed at ``combiner``, and ask for it if a part is running there."""
     round_ = replace(
         round_,
         place={**round_.place, client: combiner},
@@ -369,11 +374,9 @@ def admit(round_: Round, client: ClientId, combiner: CombinerName, network: Netw
         orphans=_without(round_.orphans, client),
         lost=_without(round_.lost, client),
     )
-    running = [k for k, leg in round_.legs.items()
-               if k[:2] == (combiner, station.incarnation) and leg.phase is Phase.RUNNING]  # fmt: skip
-    if running:
-        return round_, (Admit(running[-1], client),)
-    return _open_waiting(round_, combiner, network)
+    here = (combiner, network[combiner].incarnation)
+    running = [k for k, leg in round_.legs.items() if k[:2] == here and leg.phase is Phase.RUNNING]
+    return round_, (Admit(running[-1], client),) if running else ()
 
 
 def admit_answered(round_: Round, key: PartKey, client: ClientId, admitted: bool) -> Outcome:

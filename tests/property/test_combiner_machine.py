@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
 from fedn.combiner.machine import Standing
 from fedn.domain.errors import RefusalCode, Refused
@@ -39,21 +40,21 @@ class CombinerPart(RuleBasedStateMachine):
         self.folded: list[UpdateHeader] = []
         self.released: set[ClientId] = set()
         self.hashing = 0
-        self.seals: list[mc.AnnounceSeal] = []
+        self.seals: list[ev.AnnounceSeal] = []
         self.sealed: mc.Sealed | None = None
         self.take(mc.open_part(spec, frozenset(here), self.now, grace=3.0, max_update_bytes=2**20))
 
-    def take(self, outcome: mc.Outcome) -> tuple[mc.Command, ...]:
+    def take(self, outcome: mc.Outcome) -> tuple[ev.Command, ...]:
         self.state, commands = outcome
         for command in commands:
             match command:
-                case mc.FoldUpdate(header):
+                case ev.FoldUpdate(header):
                     self.folding.append(header)
-                case mc.HashSum():
+                case ev.HashSum():
                     self.hashing += 1
-                case mc.AnnounceSeal():
+                case ev.AnnounceSeal():
                     self.seals.append(command)
-                case mc.AnswerRelease(client, folded):
+                case ev.AnswerRelease(client, folded):
                     if not folded:
                         self.released.add(client)
                 case _:
@@ -62,30 +63,30 @@ class CombinerPart(RuleBasedStateMachine):
             self.sealed = self.state
         return commands
 
-    def tell(self, event: mc.Event) -> tuple[mc.Command, ...]:
+    def tell(self, event: ev.Event) -> tuple[ev.Command, ...]:
         return self.take(mc.step(self.state, event))
 
     @rule(header=headers(), times=st.integers(1, 2))
     def offer(self, header: UpdateHeader, times: int) -> None:
-        answers = [self.tell(mc.OfferMade(header)) for _ in range(times)]
+        answers = [self.tell(ev.OfferMade(header)) for _ in range(times)]
         assert all(answer[0] == answers[0][0] for answer in answers)
 
     @rule(header=headers())
     def verify(self, header: UpdateHeader) -> None:
-        self.tell(mc.UpdateVerified(header.client, header.digest))
+        self.tell(ev.UpdateVerified(header.client, header.digest))
 
     @rule(header=headers())
     def reject(self, header: UpdateHeader) -> None:
         refused = Refused(RefusalCode.DIGEST_MISMATCH, "the bytes that arrived are not the ones offered")
-        self.tell(mc.UpdateRejected(header.client, header.digest, refused))
+        self.tell(ev.UpdateRejected(header.client, header.digest, refused))
 
     @precondition(lambda self: self.folding)
     @rule(choice=st.randoms(use_true_random=False))
     def finish_a_fold(self, choice) -> None:
         header = self.folding.pop(choice.randrange(len(self.folding)))
         aborted = isinstance(self.state, mc.Aborted)
-        receipts = self.tell(mc.UpdateFolded(header.client, header.digest))
-        assert (mc.SendReceipt(header) in receipts) is not aborted
+        receipts = self.tell(ev.UpdateFolded(header.client, header.digest))
+        assert (ev.SendReceipt(header) in receipts) is not aborted
         if not aborted:
             self.folded.append(header)
 
@@ -94,19 +95,19 @@ class CombinerPart(RuleBasedStateMachine):
     def hash_the_sum(self) -> None:
         self.hashing -= 1
         if isinstance(self.state, mc.Closing):
-            self.tell(mc.SumHashed(digest_of(b"sum"), 8))
+            self.tell(ev.SumHashed(digest_of(b"sum"), 8))
 
     @rule(client=clients)
     def arrive(self, client: ClientId) -> None:
-        self.tell(mc.ClientArrived(client))
+        self.tell(ev.ClientArrived(client))
 
     @rule(client=clients)
     def leave(self, client: ClientId) -> None:
-        self.tell(mc.ClientLeft(client, self.now))
+        self.tell(ev.ClientLeft(client, self.now))
 
     @rule(client=clients)
     def release(self, client: ClientId) -> None:
-        (answer,) = [c for c in self.tell(mc.ClientReleased(client)) if isinstance(c, mc.AnswerRelease)]
+        (answer,) = [c for c in self.tell(ev.ClientReleased(client)) if isinstance(c, ev.AnswerRelease)]
         counts = {h.client for h in self.folding + self.folded}
         assert answer.folded == (client in counts and not isinstance(self.state, mc.Aborted))
 
@@ -114,28 +115,28 @@ class CombinerPart(RuleBasedStateMachine):
     def admit(self, client: ClientId, attached: bool) -> None:
         if isinstance(self.state, mc.Open):
             self.released.discard(client)
-        self.tell(mc.ClientAdmitted(client, attached, self.now))
+        self.tell(ev.ClientAdmitted(client, attached, self.now))
 
     @rule(client=clients)
     def fail(self, client: ClientId) -> None:
-        self.tell(mc.TrainingFailed(client, "boom"))
+        self.tell(ev.TrainingFailed(client, "boom"))
 
     @rule(seconds=st.sampled_from([0.0, 1.0, 3.0, 8.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        self.tell(mc.Tick(self.now))
+        self.tell(ev.Tick(self.now))
 
     @precondition(lambda self: isinstance(self.state, mc.Sealed))
     @rule(counted=st.booleans())
     def acknowledge(self, counted: bool) -> None:
-        settled = [c for c in self.tell(mc.RoundAcked(counted)) if isinstance(c, mc.SettleClient)]
+        settled = [c for c in self.tell(ev.RoundAcked(counted)) if isinstance(c, ev.SettleClient)]
         told = {c.client for c in settled if c.counted}
         assert told == ({h.client for h in self.folded} if counted else set())
 
     @precondition(lambda self: not isinstance(self.state, mc.Open) or self.now > 6)
     @rule(reoffer=st.booleans())
     def abort(self, reoffer: bool) -> None:
-        self.tell(mc.AbortAsked("dropped", reoffer))
+        self.tell(ev.AbortAsked("dropped", reoffer))
         self.sealed = None
 
     @invariant()

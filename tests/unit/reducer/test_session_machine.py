@@ -1,0 +1,504 @@
+"""One session at the reducer, told as transcripts of events and commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fedn.domain.errors import InvalidTransition
+from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, digest_of
+from fedn.domain.messages import RoundHeld
+from fedn.domain.part import PartHeader
+from fedn.domain.plan import plan_from
+from fedn.domain.round import Head, MergedPart
+from fedn.domain.update import Absence, Contributor, UpdateHeader
+from fedn.reducer import machine as mc
+from fedn.reducer import round as rd
+from fedn.reducer.network import Network, Station
+
+S = SessionId("s")
+A, B = CombinerName("A"), CombinerName("B")
+ANN, BOB, CAT, DAN = (ClientId(name) for name in ("ann", "bob", "cat", "dan"))
+
+
+def key(combiner: str, part: int = 0, incarnation: int = 1) -> rd.PartKey:
+    return rd.PartKey(CombinerName(combiner), Incarnation(f"{combiner}{incarnation}"), part)
+
+
+def at(
+    combiner: str, *clients: ClientId, incarnation: int = 1, held: tuple[RoundHeld, ...] = ()
+) -> tuple[CombinerName, Station]:
+    return CombinerName(combiner), Station(
+        Incarnation(f"{combiner}{incarnation}"), frozenset(clients), held
+    )
+
+
+def head(round_: int) -> Head:
+    return Head(round_, digest_of(b"record %d" % round_), digest_of(b"model %d" % round_), 100)
+
+
+def contributors(*clients: ClientId) -> tuple[Contributor, ...]:
+    return tuple(Contributor(c, 10, digest_of(c.encode())) for c in clients)
+
+
+def part(round_: int, of: rd.PartKey, *clients: ClientId, lost: str = "", refused: str = "") -> PartHeader:
+    return PartHeader(
+        S, round_, of.combiner, of.incarnation, of.part, digest_of(repr(of).encode()), 8,
+        contributors(*clients), tuple(Absence(ClientId(c), "boom") for c in refused.split()),
+        tuple(Absence(ClientId(c), "no update by the deadline") for c in lost.split()),
+    )  # fmt: skip
+
+
+def merged(of: rd.PartKey, *clients: ClientId) -> MergedPart:
+    return MergedPart(*of, digest_of(repr(of).encode()), contributors(*clients))
+
+
+def offer(client: ClientId, round_: int = 1) -> UpdateHeader:
+    base = digest_of(b"model %d" % (round_ - 1))
+    return UpdateHeader(S, round_, client, base, 10, 100, digest_of(client.encode()), base)
+
+
+class Story:
+    """A session that remembers its state; every call is one event and returns its commands."""
+
+    def __init__(self, *stations: tuple[CombinerName, Station], done: int = 0, **plan: Any) -> None:
+        plan = {"rounds": 2, "validate": False, **plan}
+        self.network: Network = dict(stations)
+        self.state, self.started = mc.start(S, plan_from(plan), head(done), self.network, orphan_grace=5.0)
+
+    def __call__(self, event: mc.Event) -> tuple[mc.Command, ...]:
+        self.state, commands = mc.step(self.state, event)
+        return commands
+
+    def sees(self, *stations: tuple[CombinerName, Station]) -> tuple[mc.Command, ...]:
+        return self(mc.NetworkChanged(dict(stations)))
+
+    def selects(self, *clients: ClientId) -> tuple[mc.Command, ...]:
+        return self(mc.ClientsSelected(clients))
+
+    def merges(self, of: rd.PartKey, *clients: ClientId, **absent: str) -> tuple[mc.Command, ...]:
+        self(mc.PartSealed(self.open, of, part(self.open, of, *clients, **absent)))
+        return self(mc.PartFetched(self.open, of))
+
+    def commits(self) -> tuple[mc.Command, ...]:
+        return self(mc.RoundCommitted(head(self.state.head.round + 1)))
+
+    @property
+    def open(self) -> int:
+        return self.state.head.round + 1
+
+    @property
+    def reason(self) -> str:
+        assert isinstance(self.state.phase, mc.Waiting | mc.Running | mc.Ended)
+        return self.state.phase.reason
+
+
+def running(**plan: Any) -> Story:
+    """Ann and Bob at A, Cat at B; round 1 is open with all three."""
+    story = Story(at("A", ANN, BOB), at("B", CAT), **plan)
+    story.selects(ANN, BOB, CAT)
+    return story
+
+
+def committing(**plan: Any) -> Story:
+    story = running(**plan)
+    story.merges(key("A"), ANN, BOB)
+    story.merges(key("B"), CAT)
+    return story
+
+
+def ended(story: Story) -> str:
+    assert isinstance(story.state.phase, mc.Ended)
+    return story.state.phase.outcome
+
+
+# --- the ordinary way ------------------------------------------------------------------------------
+
+
+def test_a_session_of_two_rounds() -> None:
+    story = Story(at("A", ANN, BOB), at("B", CAT))
+    assert story.started == (mc.SelectClients(1, (ANN, BOB, CAT)),)
+    told = story.selects(ANN, BOB, CAT)
+    assert isinstance(told[0], mc.Announce)
+    assert told[1:] == (rd.OpenPart(key("A"), (ANN, BOB)), rd.OpenPart(key("B"), (CAT,)))
+    header = part(1, key("A"), ANN, BOB)
+    assert story(mc.PartSealed(1, key("A"), header)) == (rd.FetchPart(key("A"), header),)
+    assert story(mc.PartFetched(1, key("A"))) == (rd.MergePart(key("A")),)
+    merges, commit = story.merges(key("B"), CAT)
+    assert merges == rd.MergePart(key("B"))
+    assert commit == mc.CommitRound(1, (merged(key("A"), ANN, BOB), merged(key("B"), CAT)), (), ())
+    assert story.commits() == (
+        mc.AckRound(A, 1, (0,)), mc.AckRound(B, 1, (0,)), mc.DropSums(), mc.SelectClients(2, (ANN, BOB, CAT)),
+    )  # fmt: skip
+    story.selects(ANN, BOB, CAT)
+    story.merges(key("A"), ANN, BOB)
+    story.merges(key("B"), CAT)
+    assert story.commits()[-1] == mc.Announce(mc.Ended("finished"))
+
+
+def test_a_session_whose_rounds_are_all_committed_ends_at_once() -> None:
+    story = Story(at("A", ANN), done=2)
+    assert story.started == (mc.Announce(mc.Ended("finished")),)
+
+
+def test_refused_and_lost_clients_are_named_in_the_commit() -> None:
+    story = running()
+    story.merges(key("B"), CAT)
+    commit = story.merges(key("A"), refused="bob", lost="ann")[-1]
+    assert isinstance(commit, mc.CommitRound)
+    assert commit.refused == (Absence(BOB, "boom"),)
+    assert commit.lost == (Absence(ANN, "no update by the deadline"),)
+
+
+# --- waiting for clients ---------------------------------------------------------------------------
+
+
+def test_not_enough_clients_is_said_with_numbers() -> None:
+    story = Story(at("A", ANN), min_clients=3)
+    assert story.reason == "waiting for clients: 1 of 3 are attached"
+    assert story.started == (mc.Announce(mc.Waiting(story.reason)),)
+    assert story.sees(at("A", ANN)) == ()
+    story.sees(at("A", ANN, BOB))
+    assert story.reason == "waiting for clients: 2 of 3 are attached"
+    assert story.sees(at("A", ANN, BOB), at("B", CAT)) == (mc.SelectClients(1, (ANN, BOB, CAT)),)
+
+
+def test_no_client_at_all() -> None:
+    assert Story().reason == "waiting for clients: 0 of 1 are attached"
+
+
+def test_a_missing_quorum_waits_with_its_reason_and_goes_on_when_a_client_comes() -> None:
+    story = running(min_clients=3)
+    story.merges(key("B"), CAT)
+    told = story.merges(key("A"), ANN, refused="bob")
+    assert not any(isinstance(c, mc.CommitRound) for c in told)
+    assert story.reason == "2 of 3 updates; waiting for more clients (bob: boom)"
+    told = story.sees(at("A", ANN, BOB), at("B", CAT, DAN))
+    assert mc.SelectClients(1, (DAN,)) in told
+    assert story.selects(DAN) == (rd.OpenPart(key("B", 1), (DAN,)),)
+    commit = story.merges(key("B", 1), DAN)[-1]
+    assert isinstance(commit, mc.CommitRound)
+    assert [p.part for p in commit.parts] == [0, 0, 1]
+
+
+def test_a_missing_quorum_asks_the_late_ones_that_are_still_here_at_once() -> None:
+    story = running(min_clients=3)
+    story.merges(key("B"), CAT)
+    assert story.merges(key("A"), ANN, lost="bob")[-1] == mc.SelectClients(1, (BOB,))
+    assert story.selects(BOB) == (rd.OpenPart(key("A", 1), (BOB,)),)
+
+
+def test_a_selector_that_chooses_nobody_is_asked_again_when_the_network_changes() -> None:
+    story = running(min_clients=3)
+    story.merges(key("A"), ANN, refused="bob")
+    story.merges(key("B"), CAT)
+    assert story.sees(at("A", ANN, BOB), at("B", CAT, DAN))[-1] == mc.SelectClients(1, (DAN,))
+    assert story.selects() == ()
+    assert story.sees(at("A", ANN, BOB, DAN), at("B", CAT))[-1] == mc.SelectClients(1, (DAN,))
+
+
+def test_all_the_selected_have_left_before_the_round_opens() -> None:
+    story = Story(at("A", ANN))
+    story.sees(at("A"))
+    story.selects(ANN)
+    assert story.reason == "0 of 1 updates; waiting for more clients"
+    assert story.sees(at("A", BOB))[-1] == mc.SelectClients(1, (BOB,))
+
+
+def test_the_next_round_waits_if_the_clients_have_left() -> None:
+    story = committing(min_clients=2)
+    story.sees(at("A"), at("B", CAT))
+    assert story.commits()[-1] == mc.Announce(mc.Waiting("waiting for clients: 1 of 2 are attached"))
+
+
+# --- combiners and clients that go ------------------------------------------------------------------
+
+
+def test_a_combiner_lost_mid_round_and_its_clients_are_admitted_elsewhere_and_counted_once() -> None:
+    story = running()
+    story.sees(at("B", CAT))
+    assert story(mc.CombinerLost(A, Incarnation("A1"), 10.0)) == ()
+    assert mc.next_wake(story.state) == 15.0
+    assert story.sees(at("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
+    story(mc.AdmitAnswered(1, key("B"), ANN, True))
+    assert story.merges(key("B"), CAT, ANN) == (rd.MergePart(key("B")),)
+    assert story.sees(at("B", CAT, ANN, BOB)) == (rd.OpenPart(key("B", 1), (BOB,)),)
+    commit = story.merges(key("B", 1), BOB)[-1]
+    assert commit == mc.CommitRound(1, (merged(key("B"), CAT, ANN), merged(key("B", 1), BOB)), (), ())
+    assert story.commits()[:2] == (mc.AckRound(A, 1, ()), mc.AckRound(B, 1, (0, 1)))
+
+
+def test_an_orphan_that_stays_away_is_lost_by_name_and_the_round_goes_on() -> None:
+    story = running()
+    story.merges(key("B"), CAT)
+    story.sees(at("B", CAT))
+    story(mc.CombinerLost(A, Incarnation("A1"), 10.0))
+    assert story(mc.Tick(14.0)) == ()
+    (commit,) = story(mc.Tick(15.0))
+    assert isinstance(commit, mc.CommitRound)
+    assert [absent.client for absent in commit.lost] == [ANN, BOB]
+    assert mc.next_wake(story.state) is None
+
+
+def test_a_fenced_part_that_arrives_late_is_aborted_with_reoffer() -> None:
+    story = running()
+    story.sees(at("B", CAT))
+    story(mc.CombinerLost(A, Incarnation("A1"), 10.0))
+    (told,) = story(mc.PartSealed(1, key("A"), part(1, key("A"), ANN, BOB)))
+    assert isinstance(told, rd.AbortPart)
+    assert told.reoffer
+
+
+def test_a_combiner_that_restarts_is_another_process() -> None:
+    story = running()
+    story.sees(at("B", CAT))
+    story(mc.CombinerLost(A, Incarnation("A1"), 10.0))
+    new = key("A", 0, incarnation=2)
+    assert story.sees(at("A", ANN, BOB, incarnation=2), at("B", CAT)) == (rd.OpenPart(new, (ANN, BOB)),)
+    story.merges(new, ANN, BOB)
+    story.merges(key("B"), CAT)
+    assert story.commits()[:2] == (mc.AckRound(B, 1, (0,)), mc.AckRound(A, 1, (0,)))
+
+
+def test_a_contributor_of_a_process_that_is_gone_is_settled_by_the_new_one() -> None:
+    """A delivers its part, dies and comes back: the new process knows nothing of that part."""
+    story = running()
+    story.merges(key("A"), ANN, BOB)
+    story.sees(at("B", CAT))
+    story(mc.CombinerLost(A, Incarnation("A1"), 10.0))
+    story.sees(at("A", ANN, BOB, incarnation=2), at("B", CAT))
+    assert story(mc.ReleaseRequested(A, offer(ANN))) == ()
+    story.merges(key("B"), CAT)
+    told = story.commits()
+    assert mc.AckRound(A, 1, (0,)) not in told
+    assert rd.Settle(A, ANN, 1, True, "") in told
+    assert rd.Settle(A, BOB, 1, True, "") in told
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_release_folded_or_not(folded: bool) -> None:
+    story = running()
+    assert story(mc.ReleaseRequested(B, offer(ANN))) == (rd.AskRelease(A, ANN),)
+    told = story(mc.ReleaseAnswered(1, ANN, folded))
+    assert told == (() if folded else (rd.Admit(key("B"), ANN),))
+
+
+def test_a_contributor_that_has_moved_is_settled_where_it_is() -> None:
+    story = running()
+    story.sees(at("A", BOB), at("B", CAT, ANN))
+    story(mc.ReleaseRequested(B, offer(ANN)))
+    story(mc.ReleaseAnswered(1, ANN, True))
+    story.merges(key("A"), ANN, BOB)
+    story.merges(key("B"), CAT)
+    assert rd.Settle(B, ANN, 1, True, "") in story.commits()
+
+
+def test_an_admission_denied_becomes_the_next_part() -> None:
+    story = running()
+    story(mc.ReleaseRequested(B, offer(ANN)))
+    story(mc.ReleaseAnswered(1, ANN, False))
+    assert story(mc.AdmitAnswered(1, key("B"), ANN, False)) == ()
+    assert story.merges(key("B"), CAT) == (rd.MergePart(key("B")), rd.OpenPart(key("B", 1), (ANN,)))
+
+
+def test_a_part_that_overlaps_is_refused() -> None:
+    story = running()
+    story.merges(key("A"), ANN, BOB)
+    told = story(mc.PartSealed(1, key("B"), part(1, key("B"), CAT, ANN)))
+    assert isinstance(told[0], rd.AbortPart)
+    assert "second time" in told[0].reason
+    assert isinstance(told[1], mc.CommitRound)
+    assert [c.client for p in told[1].parts for c in p.contributors] == [ANN, BOB]
+
+
+# --- offers that come between rounds -----------------------------------------------------------------
+
+
+def test_an_update_of_a_round_that_is_over_is_settled_from_the_record() -> None:
+    story = Story(at("A", ANN), done=1)
+    assert story(mc.ReleaseRequested(A, offer(ANN))) == (mc.SettleFromRecord(A, offer(ANN)),)
+
+
+def test_an_update_of_the_next_round_is_answered_when_it_opens() -> None:
+    story = Story(at("A", ANN), at("B", BOB))
+    assert story(mc.ReleaseRequested(A, offer(ANN))) == ()
+    assert rd.Admit(key("A"), ANN) in story.selects(ANN, BOB)
+
+
+def test_an_offer_during_the_commit_is_answered_after_it() -> None:
+    story = committing()
+    assert story(mc.ReleaseRequested(B, offer(DAN))) == ()
+    assert story.commits()[-1] == mc.SettleFromRecord(B, offer(DAN))
+
+
+def test_an_offer_that_waits_when_the_session_is_stopped_is_answered() -> None:
+    story = Story(at("A", ANN), min_clients=2)
+    story(mc.ReleaseRequested(A, offer(ANN)))
+    assert mc.SettleFromRecord(A, offer(ANN)) in story(mc.StopAsked("by hand"))
+
+
+def test_an_offer_of_a_round_that_is_far_ahead_is_never_a_loop() -> None:
+    story = Story(at("A", ANN))
+    story(mc.ReleaseRequested(A, offer(ANN, round_=9)))
+    story.selects(ANN)
+    story.merges(key("A"), ANN)
+    story.commits()
+    assert list(story.state.asked) == [ANN]
+
+
+# --- a reducer that was restarted --------------------------------------------------------------------
+
+
+def held(round_: int, number: int, *clients: ClientId, session: str = "s") -> RoundHeld:
+    return RoundHeld(SessionId(session), round_, number, clients)
+
+
+def test_held_parts_of_the_open_round_are_adopted() -> None:
+    story = Story(at("A", ANN, held=(held(2, 0, ANN, BOB),)), at("B", CAT), done=1)
+    opened = story.selects(ANN, CAT)[1:]
+    assert opened == (rd.OpenPart(key("A"), (ANN, BOB)), rd.OpenPart(key("B"), (CAT,)))
+
+
+def test_held_rounds_that_are_over_are_acknowledged_from_the_record() -> None:
+    story = Story(at("A", ANN, held=(held(1, 0, ANN), held(1, 1, BOB), held(2, 0, ANN))), done=1)
+    assert story.started[0] == mc.AckFromRecord(A, Incarnation("A1"), 1)
+    assert not any(isinstance(c, mc.AckFromRecord) for c in story.started[1:])
+
+
+def test_and_of_a_combiner_that_comes_later_once() -> None:
+    story = Story(at("B", CAT), done=1)
+    ack = mc.AckFromRecord(A, Incarnation("A1"), 1)
+    late = at("A", held=(held(1, 0, ANN),))
+    assert ack in story.sees(late, at("B", CAT))
+    assert ack not in story.sees(late, at("B", CAT, DAN))
+
+
+def test_parts_held_for_another_session_are_left_alone() -> None:
+    there = at("A", ANN, held=(held(1, 0, BOB, session="other"), held(2, 0, BOB, session="other")))
+    story = Story(there, done=1)
+    assert story.started == (mc.SelectClients(2, (ANN,)),)
+    assert story.selects(ANN)[1:] == (rd.OpenPart(key("A"), (ANN,)),)
+    assert story.sees(there) == ()
+
+
+def test_a_combiner_that_comes_up_during_the_commit_is_acknowledged_with_the_others() -> None:
+    story = committing()
+    story.sees(at("A", ANN, BOB), at("B", CAT), at("C", held=(held(1, 0, DAN),)))
+    assert mc.AckRound(CombinerName("C"), 1, ()) in story.commits()
+
+
+# --- ends ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "story",
+    [Story(), Story(at("A", ANN)), Story(at("A", ANN), min_clients=2)],
+    ids=["empty", "planning", "waiting"],
+)
+def test_stopped_before_a_round_is_open(story: Story) -> None:
+    assert story(mc.StopAsked("by hand")) == (mc.Announce(mc.Ended("cancelled", "by hand")),)
+    assert story(mc.StopAsked("again")) == ()
+
+
+def test_stopped_with_a_round_open() -> None:
+    story = running()
+    story.merges(key("A"), ANN, BOB)
+    told = story(mc.StopAsked("by hand"))
+    assert told == (
+        rd.AbortPart(key("A"), "the session is cancelled", reoffer=False),
+        rd.AbortPart(key("B"), "the session is cancelled", reoffer=False),
+        mc.DropSums(), mc.Announce(mc.Ended("cancelled", "by hand")),
+    )  # fmt: skip
+
+
+def test_stopped_while_a_round_is_committed_keeps_that_round() -> None:
+    story = committing()
+    assert story(mc.StopAsked("by hand")) == ()
+    told = story.commits()
+    assert told[:2] == (mc.AckRound(A, 1, (0,)), mc.AckRound(B, 1, (0,)))
+    assert not any(isinstance(c, rd.AbortPart) for c in told)
+    assert ended(story) == "cancelled"
+    assert story.state.head == head(1)
+
+
+def test_stopped_while_the_last_validations_are_awaited() -> None:
+    story = committing(rounds=1, validate=True)
+    story.commits()
+    assert story(mc.StopAsked("by hand"))[-1] == mc.Announce(mc.Ended("cancelled", "by hand"))
+
+
+def test_a_failed_commit_fails_the_session_with_its_reason() -> None:
+    story = committing()
+    told = story(mc.CommitFailed("the trail moved"))
+    assert told[-1] == mc.Announce(mc.Ended("failed", "the trail moved"))
+    assert rd.AbortPart(key("A"), "the session is failed", reoffer=False) in told
+
+
+def test_an_end_is_final() -> None:
+    story = Story(at("A", ANN), done=2)
+    before = story.state.phase
+    for event in (
+        mc.CommitFailed("a late fault"), mc.StopAsked("late"), mc.ClientsSelected((ANN,)),
+        mc.ValidationEnded(1), mc.PartSealed(3, key("A"), part(3, key("A"), ANN)), mc.PartFetched(3, key("A")), mc.Tick(1e9),
+        mc.CombinerLost(A, Incarnation("A1"), 1.0), mc.NetworkChanged(dict([at("A", ANN, BOB)])),
+    ):  # fmt: skip
+        assert story(event) == ()
+        assert story.state.phase == before
+
+
+def test_the_last_validation_ends_the_session() -> None:
+    story = committing(rounds=1, validate=True)
+    told = story.commits()
+    assert mc.Validate(1, head(1).model, 100) in told
+    assert isinstance(story.state.phase, mc.Finishing)
+    assert story(mc.ValidationEnded(1)) == (mc.Announce(mc.Ended("finished")),)
+
+
+def test_a_validation_never_delays_the_next_round() -> None:
+    story = committing(validate=True)
+    assert story.commits()[-1] == mc.SelectClients(2, (ANN, BOB, CAT))
+    story.selects(ANN, BOB, CAT)
+    story.merges(key("A"), ANN, BOB)
+    story.merges(key("B"), CAT)
+    story.commits()
+    assert story(mc.ValidationEnded(2)) == ()
+    assert story(mc.ValidationEnded(1)) == (mc.Announce(mc.Ended("finished")),)
+
+
+def test_validations_under_way_are_bounded() -> None:
+    story = Story(at("A", ANN), rounds=20, validate=True)
+    validated = 0
+    for _ in range(20):
+        story.selects(ANN)
+        story.merges(key("A"), ANN)
+        validated += sum(isinstance(c, mc.Validate) for c in story.commits())
+    assert validated == mc.MAX_VALIDATIONS
+
+
+def test_nobody_here_to_validate_is_no_reason_to_wait() -> None:
+    story = committing(rounds=1, validate=True)
+    story.sees(at("A"), at("B"))
+    story.commits()
+    assert ended(story) == "finished"
+
+
+# --- what can't happen, and what comes late ----------------------------------------------------------
+
+
+def test_a_commit_that_was_not_under_way_raises() -> None:
+    with pytest.raises(InvalidTransition) as raised:
+        running()(mc.RoundCommitted(head(1)))
+    assert raised.value.details["story"]
+
+
+def test_events_of_another_round_change_nothing() -> None:
+    story = running()
+    before = story.state
+    for event in (
+        mc.PartSealed(7, key("A"), part(7, key("A"), ANN)), mc.PartFetched(7, key("A")),
+        mc.PartAborted(7, key("A"), 1.0), mc.ReleaseAnswered(7, ANN, False),
+        mc.AdmitAnswered(7, key("A"), DAN, True),
+    ):  # fmt: skip
+        assert story(event) == ()
+        assert story.state == before
