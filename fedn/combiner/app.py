@@ -8,7 +8,8 @@ import logging
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from fedn import logs
-from fedn.combiner.driver import Combiner, Limits
+from fedn.combiner.driver import Combiner
+from fedn.combiner.limits import Limits
 from fedn.combiner.links import keep_registered
 from fedn.combiner.service import handlers
 from fedn.config import CombinerSettings

@@ -11,7 +11,6 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, assert_never
@@ -20,6 +19,7 @@ from fedn import plugins
 from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
 from fedn.combiner.clients import Attachment, Clients, Parked
+from fedn.combiner.limits import Limits
 from fedn.combiner.runs import Listeners, RoundRun, ValidationRun
 from fedn.combiner.staging import PartSum, Upload
 from fedn.domain import messages as m
@@ -56,20 +56,6 @@ T = TypeVar("T")
 
 INLINE_BYTES = 64 * 2**10
 """A part up to this size rides inside its PartSealed event."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Every bound of a combiner. Seconds and bytes."""
-
-    uploads_in_flight: int = 4
-    max_update_bytes: int = 4 * 2**30
-    max_clients: int = 10_000
-    max_parked: int = 10_000
-    max_parts: int = 256
-    client_grace: float = 3.0
-    upload_idle: float = 30.0
-    beat: float = 2.0
 
 
 class Combiner:

@@ -99,11 +99,11 @@ class Reducer:
 
     async def close(self) -> None:
         """Stop everything; running sessions go on when a reducer starts again."""
-        for session in self._sessions.values():
-            await session.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for session in list(self._sessions.values()):
+            await session.close()
         for peer in self._peers.values():
             await peer.close()
 

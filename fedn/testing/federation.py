@@ -19,7 +19,7 @@ from fedn.client.driver import Client
 from fedn.client.journal import FileJournal
 from fedn.client.trainer import AppTrainer
 from fedn.combiner.driver import Combiner
-from fedn.combiner.driver import Limits as CombinerLimits
+from fedn.combiner.limits import Limits as CombinerLimits
 from fedn.domain import messages as m
 from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Digest

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fedn.client.links import GrpcCombiner
-from fedn.combiner.driver import Limits
+from fedn.combiner.limits import Limits
 from fedn.combiner.service import handlers
 from fedn.domain import messages as m
 from fedn.domain.errors import Conflict, Incompatible, InvalidInput, NotFound

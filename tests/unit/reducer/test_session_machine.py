@@ -440,7 +440,8 @@ def test_an_end_is_final() -> None:
     before = story.state.phase
     for event in (
         mc.CommitFailed("a late fault"), mc.StopAsked("late"), mc.ClientsSelected((ANN,)),
-        mc.ValidationEnded(1), mc.PartSealed(3, key("A"), part(3, key("A"), ANN)), mc.PartFetched(3, key("A")), mc.Tick(1e9),
+        mc.ValidationEnded(1), mc.PartSealed(3, key("A"), part(3, key("A"), ANN)),
+        mc.PartFetched(3, key("A")), mc.Tick(1e9),
         mc.CombinerLost(A, Incarnation("A1"), 1.0), mc.NetworkChanged(dict([at("A", ANN, BOB)])),
     ):  # fmt: skip
         assert story(event) == ()
