@@ -167,10 +167,10 @@ class Client:
         try:
             if self._link is None:
                 raise LinkBroken("detached before the model came")
-            await self._models.ensure(task.model, task.model_size, self._link.fetch_model)
-            self._observer.observe(Observed("working", {"kind": task.kind, **where}))
-            self._decide(await self._run_task(task))
-        except (Unavailable, NotFound) as error:
+            async with self._models.using(task.model, task.model_size, self._link.fetch_model):
+                self._observer.observe(Observed("working", {"kind": task.kind, **where}))
+                self._decide(await self._run_task(task))
+        except LinkBroken as error:
             log.info("task %s not done: %s", task.kind, error.message, extra=where)
             self._decide(mc.WorkFailed(key, error.message, final=False))
         except FednError as error:

@@ -45,10 +45,7 @@ class Queued:
 
 @dataclass(frozen=True, slots=True)
 class Working:
-    """``again``: the task has come once more since; if the old link fails the work, it begins anew."""
-
     task: Task
-    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +130,7 @@ class ModelEvaluated:
 
 @dataclass(frozen=True, slots=True)
 class WorkFailed:
-    """``final``: the user's code failed. Otherwise the link broke and the task will come again."""
+    """``final``: it would fail again. Otherwise the link broke while the model was fetched."""
 
     key: Key
     reason: str
@@ -303,9 +300,7 @@ def _received(state: State, task: Task) -> Outcome:
     known = state.tasks.get(key)
     if header := held_header(known):
         return _again(state, task, header)
-    if isinstance(known, Working):
-        return state.put(key, replace(known, again=True)), ()
-    if isinstance(known, Queued):
+    if isinstance(known, Queued | Working):
         return state, ()
     state = _supersede(state, key)
     if sum(isinstance(t, Queued) for t in state.tasks.values()) >= MAX_QUEUED:
@@ -347,11 +342,14 @@ def _kept(state: State, header: UpdateHeader) -> Outcome:
 
 
 def _failed(state: State, key: Key, reason: str, final: bool) -> Outcome:
+    """A broken link is tried again while this is attached; otherwise the next attach brings the task."""
     match state.tasks.get(key):
         case Queued() | Working() if final:
             return state.without(key), (SendFailure(key, reason),)
-        case Working(task, again=True) | Queued(task):
+        case Working(task) if state.attached:
             return state.put(key, Queued(task)), ()
+        case Queued():
+            return state, ()
         case Working():
             return state.without(key), ()
         case _:

@@ -43,7 +43,7 @@ from fedn.domain.ids import (
     compatible,
     incompatible,
 )
-from fedn.domain.model import Layout, layout_of
+from fedn.domain.model import layout_of
 from fedn.domain.part import PartHeader
 from fedn.domain.round import RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader, check_header, check_metrics
@@ -67,7 +67,7 @@ class Combiner:
         reducer: ReducerLink,
         models: ModelCache,
         spool: Path,
-        limits: Limits = Limits(),
+        limits: Limits,
     ) -> None:
         self.name = name
         self.incarnation = Incarnation(secrets.token_hex(8))
@@ -119,18 +119,25 @@ class Combiner:
         """Have the listed clients evaluate a model; ends with ValidationSealed."""
         self._adopt(spec.term)
         key = (spec.session, spec.round)
-        await self._models.ensure(spec.model, spec.model_size, self._reducer.fetch_model)
-        run = self._validations.get(key)
-        if run is None:
-            run = self._validations[key] = ValidationRun(spec, frozenset(i.client for i in self.clients))
-            for client in run.state.waiting:
-                self.clients.send(client, run.task)
-        try:
+        async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model):
+            run = self._validations.get(key) or self._open_validation(spec)
             async for event in run.events():
                 yield event
-        finally:
-            if run.state.over and self._validations.get(key) is run:
-                del self._validations[key]
+
+    def _open_validation(self, spec: ValidationSpec) -> ValidationRun:
+        key = (spec.session, spec.round)
+
+        def closed() -> None:
+            self._models.unpin(spec.model)
+            self._validations.pop(key, None)
+
+        self._models.pin(spec.model)
+        run = ValidationRun(spec, self._attached, closed)
+        if not run.state.over:
+            self._validations[key] = run
+        for client in run.state.waiting:
+            self.clients.send(client, run.task)
+        return run
 
     async def fetch_part(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
         """The bytes of a sealed part."""
@@ -249,7 +256,7 @@ class Combiner:
         for parts in self._rounds.values():
             for run in parts.values():
                 run.close()
-        for validation in self._validations.values():
+        for validation in list(self._validations.values()):
             validation.close()
         self._watchers.close()
         await self._models.close()
@@ -268,7 +275,7 @@ class Combiner:
         self._parked.leave(client)
         for run in self._runs():
             self._decide(run, ev.ClientLeft(client, self._now()))
-        for validation in self._validations.values():
+        for validation in list(self._validations.values()):
             validation.give_up(client)
         self._watchers.publish(m.ClientDetached(client))
 
@@ -346,24 +353,28 @@ class Combiner:
             if run is None:
                 if len(self._runs()) >= self.limits.max_parts:
                     raise Busy(f"{self.limits.max_parts} parts are held here (max_parts)")
-                layout = await self._layout(spec)
-                run = RoundRun(PartSum(layout, plugins.load("fedn.aggregators", spec.aggregator)()))
-                self._rounds.setdefault(key, {})[spec.part] = run
-                for client in spec.clients:
-                    self._parked.drop(client, *key)
-                attached = frozenset(info.client for info in self.clients)
-                limits = self.limits
-                self._apply(run, mc.open_part(
-                    spec, attached, self._now(), limits.client_grace, limits.max_update_bytes))  # fmt: skip
+                async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model):
+                    run = self._open_part(spec)
         return run
 
-    async def _layout(self, spec: RoundSpec) -> Layout:
-        await self._models.ensure(spec.model, spec.model_size, self._reducer.fetch_model)
+    def _open_part(self, spec: RoundSpec) -> RoundRun:
         with self._models.map(spec.model) as file:
             layout = layout_of(file)
         if layout.digest != spec.layout:
             raise InvalidInput("layout", "is not the base model's", "restart the reducer; this is a fault")
-        return layout
+        aggregator = plugins.load("fedn.aggregators", spec.aggregator)()
+        self._models.pin(spec.model)
+        run = RoundRun(PartSum(layout, aggregator), partial(self._models.unpin, spec.model))
+        self._rounds.setdefault((spec.session, spec.round), {})[spec.part] = run
+        for client in spec.clients:
+            self._parked.drop(client, spec.session, spec.round)
+        grace, most = self.limits.client_grace, self.limits.max_update_bytes
+        self._apply(run, mc.open_part(spec, self._attached, self._now(), grace, most))
+        return run
+
+    @property
+    def _attached(self) -> frozenset[ClientId]:
+        return frozenset(info.client for info in self.clients)
 
     def _decide(self, run: RoundRun, event: ev.Event) -> tuple[ev.Command, ...]:
         return self._apply(run, mc.step(run.state, event))

@@ -72,8 +72,9 @@ class RoundRun:
 
     state: mc.State
 
-    def __init__(self, data: PartSum) -> None:
+    def __init__(self, data: PartSum, closed: Callable[[], None]) -> None:
         self.sum = data
+        self._closed = closed
         self.folding = asyncio.Lock()
         self.listeners = Listeners[m.RoundEvent]()
         self.ending: m.PartSealed | m.RoundAborted | None = None
@@ -94,15 +95,20 @@ class RoundRun:
         self.listeners.publish(ending)
 
     def close(self) -> None:
+        """Forget the sum. Call it once."""
         self._timer.set(None, lambda: None)
         self.sum.close()
         self.listeners.close()
+        self._closed()
 
 
 class ValidationRun:
     """A validation; its reports so far are repeated to whoever calls again."""
 
-    def __init__(self, spec: ValidationSpec, attached: frozenset[ClientId]) -> None:
+    def __init__(
+        self, spec: ValidationSpec, attached: frozenset[ClientId], closed: Callable[[], None]
+    ) -> None:
+        self._closed = closed
         loop = asyncio.get_running_loop()
         self.state = va.open_validation(spec, attached, loop.time())
         self.task = m.Task(spec.session, spec.round, m.TaskKind.VALIDATE, spec.model, spec.model_size,
@@ -111,6 +117,8 @@ class ValidationRun:
         self._listeners = Listeners[m.ModelValidated]()
         self._timer = _Timer()
         self._timer.set(self.state.closes_at, lambda: self._move(va.tick(self.state, loop.time())))
+        if self.state.over:
+            self.close()
 
     async def events(self) -> AsyncIterator[m.ValidationEvent]:
         """Every report, then ValidationSealed."""
@@ -133,10 +141,12 @@ class ValidationRun:
         self._move(va.give_up(self.state, client))
 
     def close(self) -> None:
+        """Wait for nobody any more. Call it once."""
         self._timer.set(None, lambda: None)
         self._listeners.close()
+        self._closed()
 
     def _move(self, state: va.Validation) -> None:
-        self.state = state
-        if state.over:
+        over, self.state = self.state.over, state
+        if state.over and not over:
             self.close()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, asynccontextmanager
 
 from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import Digest
@@ -24,13 +25,33 @@ _TRIES = 6
 
 
 class ModelCache:
-    """The ``keep`` most recently used models of each size class."""
+    """The ``keep`` most recently used models of each size class, and those in use however many."""
 
     def __init__(self, large: ModelStore, keep: int) -> None:
         self._stores = {True: MemoryModels(), False: large}
         self._keep = keep
         self._recent: dict[Digest, bool] = dict.fromkeys(large.digests(), False)
         self._downloads: dict[Digest, asyncio.Task[None]] = {}
+        self._pins: Counter[Digest] = Counter()
+
+    @asynccontextmanager
+    async def using(self, digest: Digest, size: int, fetch: Fetch) -> AsyncIterator[None]:
+        """Have the model here, and keep it here inside the block. Raises what `ensure` does."""
+        self.pin(digest)
+        try:
+            await self.ensure(digest, size, fetch)
+            yield
+        finally:
+            self.unpin(digest)
+
+    def pin(self, digest: Digest) -> None:
+        """Keep this model, from now or from when it comes, until as many calls of `unpin`."""
+        self._pins[digest] += 1
+
+    def unpin(self, digest: Digest) -> None:
+        self._pins[digest] -= 1
+        if self._pins[digest] <= 0:
+            del self._pins[digest]
 
     async def ensure(self, digest: Digest, size: int, fetch: Fetch) -> None:
         """Have the model here. Raises LinkBroken, NotFound, Damaged."""
@@ -65,7 +86,8 @@ class ModelCache:
 
     def _evict(self, small: bool) -> None:
         kept = [digest for digest, is_small in self._recent.items() if is_small is small]
-        for digest in kept[: max(0, len(kept) - self._keep)]:
+        free = [digest for digest in kept if digest not in self._pins]
+        for digest in free[: max(0, len(kept) - self._keep)]:
             del self._recent[digest]
             self._stores[small].delete(digest)
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from fedn.client import machine as cl
+from fedn.combiner import events as ev
 from fedn.combiner import machine as cb
 from fedn.domain import messages as m
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, digest_of
@@ -144,52 +145,52 @@ class World:
     def process(self, name: CombinerName) -> Process:
         return Process(name, Incarnation(self.fresh(name)))
 
-    def decide(self, p: Process, run: Run, event: cb.Event) -> tuple[cb.Command, ...]:
+    def decide(self, p: Process, run: Run, event: ev.Event) -> tuple[ev.Command, ...]:
         return self.apply(p, run, cb.step(run.state, event))
 
-    def apply(self, p: Process, run: Run, outcome: cb.Outcome) -> tuple[cb.Command, ...]:
+    def apply(self, p: Process, run: Run, outcome: cb.Outcome) -> tuple[ev.Command, ...]:
         run.state, commands = outcome
         for command in commands:
             self.do_combiner(p, run, command)
         return commands
 
-    def do_combiner(self, p: Process, run: Run, command: cb.Command) -> None:
+    def do_combiner(self, p: Process, run: Run, command: ev.Command) -> None:
         spec = run.state.ledger.spec
         match command:
-            case cb.SendTask(client):
+            case ev.SendTask(client):
                 p.send(client, m.Task(S, spec.round, m.TaskKind.TRAIN, spec.model, 100, "{}", 0))
-            case cb.CancelTask(client, reason):
+            case ev.CancelTask(client, reason):
                 p.send(client, m.TaskCancelled(S, spec.round, m.TaskKind.TRAIN, reason))
-            case cb.GrantUpload(header):
+            case ev.GrantUpload(header):
                 grant = run.uploads.setdefault(header.client, self.fresh("grant"))
                 p.grants[grant] = (run, header)
                 p.send(header.client, m.Granted(S, spec.round, header.digest, grant, 0))
-            case cb.DropUpload(client):
+            case ev.DropUpload(client):
                 p.grants.pop(run.uploads.pop(client, ""), None)
-            case cb.RefuseUpdate(header, refused):
+            case ev.RefuseUpdate(header, refused):
                 told = m.UpdateRefused(S, spec.round, header.digest, refused.code, refused.reason)
                 p.send(header.client, told)
-            case cb.FoldUpdate(header):
+            case ev.FoldUpdate(header):
                 self.work.append(Work("combiner", lambda _: self.fold(p, run, header)))
-            case cb.SendReceipt(header):
+            case ev.SendReceipt(header):
                 receipt = m.Receipt(S, spec.round, header.client, header.digest, p.name, p.incarnation, spec.part)
                 p.send(header.client, receipt)
-            case cb.RequestRelease(header):
+            case ev.RequestRelease(header):
                 p.park(header)
-            case cb.HashSum():
+            case ev.HashSum():
                 self.work.append(Work("combiner", lambda _: self.hash(p, run)))
-            case cb.AnnounceSeal(digest, size):
+            case ev.AnnounceSeal(digest, size):
                 run.ending = PartHeader(
                     S, spec.round, p.name, p.incarnation, spec.part, digest, size, run.state.ledger.contributors,
                     run.state.ledger.absences(cb.Standing.REFUSED), run.state.ledger.absences(cb.Standing.LOST),
                 )  # fmt: skip
-            case cb.AnnounceAbort(reason):
+            case ev.AnnounceAbort(reason):
                 run.ending = reason
-            case cb.SettleClient(client, counted, reason):
+            case ev.SettleClient(client, counted, reason):
                 p.settle(client, spec.round, counted, reason)
-            case cb.AskReoffer(client):
+            case ev.AskReoffer(client):
                 p.send(client, m.Reoffer(S, spec.round))
-            case cb.AnswerRelease():
+            case ev.AnswerRelease():
                 pass
 
     def fold(self, p: Process, run: Run, header: UpdateHeader) -> bool:
@@ -197,15 +198,15 @@ class World:
             p.grants.pop(run.uploads.pop(header.client), None)
             spec = run.state.ledger.spec
             key = rd.PartKey(p.name, p.incarnation, spec.part)
-            folded = self.folds.setdefault((spec.round, key), set())
+            folded = self.folds[spec.round, key]
             assert (header.client, header.digest) not in folded
             folded.add((header.client, header.digest))
-            self.decide(p, run, cb.UpdateFolded(header.client, header.digest))
+            self.decide(p, run, ev.UpdateFolded(header.client, header.digest))
         return True
 
     def hash(self, p: Process, run: Run) -> bool:
         if p.alive and isinstance(run.state, cb.Closing):
-            self.decide(p, run, cb.SumHashed(digest_of(self.fresh("sum").encode()), 8))
+            self.decide(p, run, ev.SumHashed(digest_of(self.fresh("sum").encode()), 8))
         return True
 
     def open(self, p: Process, number: int, part: int, clients: tuple[ClientId, ...]) -> Run:
@@ -213,6 +214,7 @@ class World:
             spec = RoundSpec(1, S, number, part, model(number - 1), 100, LAYOUT, clients, "{}", 0, DEADLINE, "mean")
             for client in clients:
                 p.parked.pop((client, number), None)
+            self.folds[number, rd.PartKey(p.name, p.incarnation, part)] = set()
             state, commands = cb.open_part(spec, frozenset(p.links), self.now, GRACE, 2**20)
             run = p.runs[number, part] = Run(state)
             self.apply(p, run, (state, commands))
@@ -222,7 +224,7 @@ class World:
         runs = [run for (number, _), run in p.runs.items() if number == header.round]
         holding = [run for run in runs if header.client in run.state.ledger.entries]
         if runs:
-            self.decide(p, (holding or runs)[-1], cb.OfferMade(header))
+            self.decide(p, (holding or runs)[-1], ev.OfferMade(header))
         else:
             p.park(header)
 
@@ -234,7 +236,7 @@ class World:
         del p.links[link.client]
         p.parked = {at: header for at, header in p.parked.items() if at[0] != link.client}
         for run in list(p.runs.values()):
-            self.decide(p, run, cb.ClientLeft(link.client, self.now))
+            self.decide(p, run, ev.ClientLeft(link.client, self.now))
         p.publish(m.ClientDetached(link.client))
 
     def crash_combiner(self, name: CombinerName) -> None:
@@ -290,7 +292,7 @@ class World:
         if p is None or not p.alive or person.link is not link or grant not in p.grants:
             self.tell(client, cl.UploadBroke(header, grant))
         else:
-            self.decide(p, p.grants[grant][0], cb.UpdateVerified(client, header.digest))
+            self.decide(p, p.grants[grant][0], ev.UpdateVerified(client, header.digest))
         return True
 
     def receive(self, client: ClientId, message: m.CombinerMessage) -> None:
@@ -326,7 +328,7 @@ class World:
         self.tell(client, cl.Attached())
         p.publish(m.ClientAttached(m.ClientInfo(client, client)))
         for run in list(p.runs.values()):
-            self.decide(p, run, cb.ClientArrived(client))
+            self.decide(p, run, ev.ClientArrived(client))
         assert person.link is link
 
     def detach(self, client: ClientId) -> None:
@@ -491,11 +493,11 @@ class World:
 
     def abort(self, p: Process, number: int, key: rd.PartKey, reason: str, reoffer: bool) -> None:
         if run := p.runs.pop((number, key.part), None):
-            self.decide(p, run, cb.AbortAsked(reason, reoffer))
+            self.decide(p, run, ev.AbortAsked(reason, reoffer))
 
     def release(self, p: Process, number: int, client: ClientId) -> rm.Event:
         for (of, _), run in list(p.runs.items()):
-            if of == number and cb.AnswerRelease(client, True) in self.decide(p, run, cb.ClientReleased(client)):
+            if of == number and ev.AnswerRelease(client, True) in self.decide(p, run, ev.ClientReleased(client)):
                 return rm.ReleaseAnswered(number, client, True)
         return rm.ReleaseAnswered(number, client, False)
 
@@ -504,7 +506,7 @@ class World:
         if run is None or not isinstance(run.state, cb.Open):
             return rm.AdmitAnswered(number, key, client, False)
         p.parked.pop((client, number), None)
-        self.decide(p, run, cb.ClientAdmitted(client, client in p.links, self.now))
+        self.decide(p, run, ev.ClientAdmitted(client, client in p.links, self.now))
         return rm.AdmitAnswered(number, key, client, True)
 
     def ack(self, p: Process, number: int, counted: frozenset[int]) -> None:
@@ -512,9 +514,9 @@ class World:
         for part, run in runs:
             del p.runs[number, part]
             if not isinstance(run.state, cb.Sealed):
-                self.decide(p, run, cb.AbortAsked("the round was committed without this part", reoffer=False))
+                self.decide(p, run, ev.AbortAsked("the round was committed without this part", reoffer=False))
             later = frozenset(c for more, other in runs if more > part for c in other.state.ledger.entries)
-            self.decide(p, run, cb.RoundAcked(part in counted, later))
+            self.decide(p, run, ev.RoundAcked(part in counted, later))
 
     def commit(self, command: rm.CommitRound) -> bool:
         names = [c.client for part in command.parts for c in part.contributors]
@@ -523,7 +525,7 @@ class World:
         assert {rd.PartKey(p.combiner, p.incarnation, p.part) for p in command.parts} == set(self.merged)
         for part in command.parts:
             key = rd.PartKey(part.combiner, part.incarnation, part.part)
-            folded = self.folds.get((command.round, key), set())
+            folded = self.folds[command.round, key]
             assert folded == {(c.client, c.digest) for c in part.contributors}
         self.records[command.round] = command.parts
         self.head = Head(command.round, digest_of(b"record %d" % command.round), model(command.round), 100)
@@ -537,7 +539,7 @@ class World:
         for p in self.processes.values():
             for run in list(p.runs.values()):
                 if (due := cb.next_wake(run.state)) is not None and self.now >= due:
-                    self.decide(p, run, cb.Tick(self.now))
+                    self.decide(p, run, ev.Tick(self.now))
         if (due := rm.next_wake(self.session)) is not None and self.now >= due:
             self.step(rm.Tick(self.now))
 
@@ -578,7 +580,8 @@ class World:
         for _ in range(500):
             while self.queues:
                 self.deliver(0)
-            if not any([self.carry_out(self.work.index(w), False) for w in list(self.work) if w in self.work]):
+            done = [self.carry_out(self.work.index(w), False) for w in list(self.work) if w in self.work]
+            if not any(done) and not self.queues:
                 return
         raise AssertionError("it never comes to rest")
 

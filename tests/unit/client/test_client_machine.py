@@ -199,8 +199,14 @@ def test_work_that_fails_with_its_old_link_after_the_task_came_again_begins_anew
     client = Story(*WORKING, mc.Detached(), mc.Attached())
     assert client(mc.TaskReceived(ONE)) == ()
     assert client(mc.WorkFailed(mc.key_of(ONE), "link broken", final=False)) == (mc.DoTask(ONE),)
+
+
+def test_work_whose_fetch_broke_is_tried_again_while_attached() -> None:
+    client = Story(*WORKING)
+    assert client(mc.WorkFailed(mc.key_of(ONE), "link broken", final=False)) == (mc.DoTask(ONE),)
+    client(mc.Detached())
     assert client(mc.WorkFailed(mc.key_of(ONE), "link broken", final=False)) == ()
-    assert client.state == mc.State(attached=True)
+    assert client.state == mc.State()
 
 
 def test_a_second_grant_while_uploading_starts_no_second_upload() -> None:
