@@ -43,6 +43,7 @@ class Work:
     model_bytes: int
     repetitions: int
     rounds: int
+    floors: bool = True
 
 
 def works(quick: bool) -> list[Work]:
@@ -54,9 +55,10 @@ def works(quick: bool) -> list[Work]:
     ingest = Work("ingest", f"Ingest: 10 clients, {large / 1e6:g} MB of float32", 10, large,
                   *((1, 2) if quick else (4, 3)))  # fmt: skip
     memory = [
-        Work(f"memory_{n}", f"Memory: {n} clients, 20 MB of float32", n, 20_000_000, 1, 2 if quick else 4)
+        Work(f"memory_{n}", f"Memory: {n} clients, 20 MB of float32", n, 20_000_000, 1, 2 if quick else 4,
+             floors=not quick)
         for n in sizes
-    ]
+    ]  # fmt: skip
     return [overhead, ingest, *memory]
 
 
@@ -64,7 +66,7 @@ def compare(work: Work, directory: Path) -> Comparison:
     """Run ours and the floors in turn, all of them started before."""
     home = directory / work.name
     home.mkdir()
-    systems = start_all(home, work.model_bytes, work.clients)
+    systems = start_all(home, work.model_bytes, work.clients, work.floors)
     series = {system.name: Series() for system in systems}
     try:
         for repetition in range(work.repetitions):

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -175,8 +176,10 @@ async def stdin_closed() -> None:
 async def client(port: int, number: int, directory: str, checked: bool) -> None:
     journal = Path(directory) / f"journal-{number}"
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
-        fetch, push = channel.unary_stream("/Floor/Fetch"), channel.stream_unary("/Floor/Push")
-        async for _ in channel.unary_stream("/Floor/Attach")(b""):
+        fetch: Any = channel.unary_stream("/Floor/Fetch")
+        push: Any = channel.stream_unary("/Floor/Push")
+        attach: Any = channel.unary_stream("/Floor/Attach")
+        async for _ in attach(b""):
             update = [chunk async for chunk in fetch(b"")]
             update[0] = changed(update[0], number)
             digest = ""
@@ -223,7 +226,7 @@ class Coordinator:
         self.total = np.zeros(size // 4)
 
     async def until_attached(self, clients: int) -> None:
-        ready = [channel.unary_unary("/Floor/Ready") for channel in self.channels]
+        ready: list[Any] = [channel.unary_unary("/Floor/Ready") for channel in self.channels]
         while sum([int(await ask(b"", wait_for_ready=True)) for ask in ready]) < clients:
             await asyncio.sleep(0.05)
 
@@ -239,9 +242,11 @@ class Coordinator:
         return seconds
 
     async def part(self, channel: grpc.aio.Channel) -> None:
-        await channel.stream_unary("/Floor/Put")(pieces(self.model))
+        put: Any = channel.stream_unary("/Floor/Put")
+        sums: Any = channel.unary_stream("/Floor/Round")
+        await put(pieces(self.model))
         first = 0
-        async for chunk in channel.unary_stream("/Floor/Round")(b""):
+        async for chunk in sums(b""):
             values = np.frombuffer(chunk)
             self.total[first : first + len(values)] += values
             first += len(values)
@@ -262,5 +267,5 @@ async def coordinate(size: int, clients: int, ports: list[int]) -> None:
 
 
 if __name__ == "__main__":
-    role = {"server": serve, "clients": clients, "coordinator": coordinate}[sys.argv[1]]
+    role: Any = {"server": serve, "clients": clients, "coordinator": coordinate}[sys.argv[1]]
     asyncio.run(role(**json.loads(sys.argv[2])))

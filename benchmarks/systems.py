@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import httpx
 import numpy as np
@@ -75,11 +75,17 @@ def start(command: list[str], log: Path, **pipes: Any) -> subprocess.Popen[str]:
                                 text=True, env=environment, start_new_session=True, **pipes)  # fmt: skip
 
 
+def pipe(stream: IO[str] | None) -> IO[str]:
+    """A pipe that `start` was asked for."""
+    assert stream is not None
+    return stream
+
+
 def end(processes: list[subprocess.Popen[str]]) -> None:
     """Close their standard input, wait a little, insist."""
     for process in processes:
         with suppress(OSError):
-            process.stdin.close()
+            pipe(process.stdin).close()
     for process in processes:
         try:
             process.wait(STOP_SECONDS)
@@ -206,11 +212,11 @@ class Floor:
         self.idle = {pid: anonymous_bytes(pid) for pid in [*self.middle, self._top.pid]}
 
     def rounds(self, count: int) -> list[float]:
-        self._top.stdin.write(f"{count}\n")
-        self._top.stdin.flush()
+        pipe(self._top.stdin).write(f"{count}\n")
+        pipe(self._top.stdin).flush()
         answer = json.loads(read(self._top))
         check_growth(self.name, answer["grown"], self.clients, count)
-        return answer["seconds"][1:]
+        return list(answer["seconds"][1:])
 
     def pids(self) -> list[int]:
         return [process.pid for process in self._processes]
@@ -226,19 +232,19 @@ class Floor:
 
 
 def read(process: subprocess.Popen[str]) -> str:
-    line = process.stdout.readline()
+    line = pipe(process.stdout).readline()
     if not line:
-        raise RuntimeError(f"{' '.join(map(str, process.args))} ended; see its log")
+        raise RuntimeError(f"a process of the floor ended: {process.args!r}")
     return line.strip()
 
 
-def start_all(directory: Path, model_bytes: int, clients: int) -> list[System]:
-    """Ours and both floors, idle beside each other."""
+def start_all(directory: Path, model_bytes: int, clients: int, floors: bool) -> list[System]:
+    """Ours and, if wanted, both floors, idle beside each other."""
     started: list[System] = []
     try:
         started.append(Ours(directory / "ours", model_bytes, clients))
-        started.append(Floor(directory / "bare", model_bytes, clients, "bare"))
-        started.append(Floor(directory / "checked", model_bytes, clients, "checked"))
+        for name in ("bare", "checked") if floors else ():
+            started.append(Floor(directory / name, model_bytes, clients, name))
     except BaseException:
         for system in started:
             system.stop()

@@ -129,11 +129,6 @@ class CombinerSettings(_Listener):
         check_url("reducer", self.reducer)
         return self
 
-    @property
-    def advertised(self) -> str:
-        """The host:port that clients and the reducer are told."""
-        return self.advertise or f"{self.host}:{self.port}"
-
 
 class ClientSettings(Settings):
     """A client: trains on data that stays with it. Opens no port."""

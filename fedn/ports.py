@@ -208,7 +208,7 @@ class Journal(Protocol):
     """A client's updates that are not settled yet, safe against its own death."""
 
     def add(self, header: UpdateHeader, file: bytes) -> None:
-        """Keep an update, durably. Evicts the oldest when full."""
+        """Keep an update, durably. Raises Busy when that would exceed its bound, StoreUnavailable."""
 
     def get(self, session: SessionId, round: int) -> UpdateHeader | None: ...
 

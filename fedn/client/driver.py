@@ -16,7 +16,7 @@ from typing import assert_never
 from fedn.client import machine as mc
 from fedn.client.worker import in_own_thread
 from fedn.domain import messages as m
-from fedn.domain.errors import FednError, Incompatible, InvalidInput, LinkBroken, NotFound, Unavailable
+from fedn.domain.errors import FednError, Incompatible, LinkBroken
 from fedn.domain.ids import PROTOCOL_VERSION, digest_of
 from fedn.domain.update import UpdateHeader, finite_metrics
 from fedn.ports import Buffer, ClientLink, Journal, Observed, Observer, ReducerLink, Trainer
@@ -71,7 +71,7 @@ class Client:
                 failures = 0
             except Incompatible:
                 raise
-            except (Unavailable, InvalidInput, NotFound) as error:
+            except FednError as error:
                 failures += 1
                 log.info("not attached: %s", error.message)
                 self._observer.observe(Observed("waiting", {"reason": error.message}))

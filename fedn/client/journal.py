@@ -32,7 +32,7 @@ class FileJournal:
 
     With ``kept`` set, a settled update is not deleted but written there as
     ``<session>-<round>-<digest>.safetensors``: for audits and for the sandbox's comparison with flat
-    averaging. ``limit`` bounds the bytes held; the oldest updates go first.
+    averaging. ``limit`` bounds the bytes held.
     """
 
     def __init__(self, directory: Path, limit: int, kept: Path | None = None) -> None:
@@ -48,7 +48,7 @@ class FileJournal:
 
     def add(self, header: UpdateHeader, file: bytes) -> None:
         """Keep an update durably. Raises Busy beyond the limit, StoreUnavailable if the disk is full."""
-        self._make_room(header)
+        self._check_room(header)
         text = canonical_json(asdict(header))
         path = self._path(header.session, header.round)
         try:
@@ -88,16 +88,13 @@ class FileJournal:
     def _path(self, session: SessionId, round_: int) -> Path:
         return self._directory / f"{session}-{round_}.update"
 
-    def _make_room(self, header: UpdateHeader) -> None:
-        if header.size > self._limit:
-            raise Busy(f"an update of {header.size} bytes exceeds journal_bytes ({self._limit})")
-        # list() at once: updates are added from a worker thread and settled on the event loop.
-        while sum(h.size for h in list(self._held.values())) + header.size > self._limit:
-            oldest = next(iter(self._held.values()))
-            log.warning(
-                "journal full: dropping an update", extra={"session": oldest.session, "round": oldest.round}
+    def _check_room(self, header: UpdateHeader) -> None:
+        held = sum(h.size for key, h in self._held.items() if key != (header.session, header.round))
+        if held + header.size > self._limit:
+            raise Busy(
+                f"the journal holds {held} bytes of updates that are not settled, and {header.size} more "
+                f"exceed journal_bytes ({self._limit})"
             )
-            self.settle(oldest.session, oldest.round)
 
     def _recover(self, path: Path) -> None:
         try:
@@ -117,9 +114,11 @@ class FileJournal:
     def _keep(self, header: UpdateHeader, kept: Path) -> None:
         kept.mkdir(parents=True, exist_ok=True)
         name = f"{header.session}-{header.round}-{header.digest}.safetensors"
-        with (kept / name).open("wb") as file:
+        aside = kept / f".{name}.tmp"
+        with aside.open("wb") as file:
             for chunk in self.read(header, 0):
                 file.write(chunk)
+        aside.replace(kept / name)
 
 
 def _write_durably(path: Path, pieces: tuple[bytes, ...]) -> None:

@@ -26,6 +26,7 @@ log = logging.getLogger("fedn.combiner")
 
 CACHED_MODELS = 3
 STOP_SECONDS = 1.0
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 — compared with, not bound
 
 
 def run(settings: CombinerSettings) -> None:
@@ -53,6 +54,9 @@ async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
     except RuntimeError:
         raise InvalidConfig("port", f"{settings.host}:{settings.port} can't be used",
                             "stop what listens there, or give another --port") from None  # fmt: skip
+    if not settings.advertise and settings.host in EVERYWHERE:
+        problem = f"is missing, and nobody can reach {settings.host}"
+        raise InvalidConfig("advertise", problem, "give the host:port that clients and the reducer are to use")
     address = settings.advertise or f"{settings.host}:{port}"
     me = Registration(PROTOCOL_VERSION, combiner.name, address, combiner.incarnation)
     try:

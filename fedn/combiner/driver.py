@@ -28,7 +28,9 @@ from fedn.domain.errors import (
     Conflict,
     FednError,
     InvalidInput,
+    LinkBroken,
     NotFound,
+    RefusalCode,
     StaleTerm,
     Unavailable,
 )
@@ -107,6 +109,8 @@ class Combiner:
         run = await self._opened(spec)
         with run.listeners.subscribe() as events:
             yield m.RoundOpened(self.incarnation, spec.part, tuple(run.state.ledger.entries))
+            for received in list(run.received):
+                yield received
             if run.ending is not None:
                 yield run.ending
                 return
@@ -153,10 +157,12 @@ class Combiner:
         """The round is committed: settle its clients and forget it. Again: nothing."""
         self._adopt(command.term)
         self._opening.pop((command.session, command.round), None)
-        for number, run in self._rounds.pop((command.session, command.round), {}).items():
+        parts = self._rounds.pop((command.session, command.round), {})
+        for number, run in parts.items():
             if not isinstance(run.state, mc.Sealed):
                 self._decide(run, ev.AbortAsked("the round was committed without this part", reoffer=False))
-            self._decide(run, ev.RoundAcked(number in command.counted))
+            later = [c for n, other in parts.items() if n > number for c in other.state.ledger.entries]
+            self._decide(run, ev.RoundAcked(number in command.counted, frozenset(later)))
             run.close()
 
     async def abort(self, command: m.AbortRound) -> None:
@@ -328,8 +334,9 @@ class Combiner:
             number for session, number in self._rounds if session == header.session and number > header.round
         ]
         if later:
-            reason = f"stale round: round {header.round} is over, round {max(later)} is open"
-            self._settle(header.client, header.session, header.round, False, reason)
+            reason = f"round {header.round} is over, round {max(later)} is open"
+            at = (header.session, header.round, header.digest)
+            self.clients.send(header.client, m.UpdateRefused(*at, RefusalCode.STALE_ROUND, reason))
         else:
             self._park(header)
 
@@ -449,10 +456,14 @@ class Combiner:
 
     async def _stage(self, upload: Upload, chunks: AsyncIterator[Buffer]) -> None:
         while True:
-            async with asyncio.timeout(self.limits.upload_idle):
-                chunk = await anext(chunks, None)
+            try:
+                chunk = await asyncio.wait_for(anext(chunks, None), self.limits.upload_idle)
+            except TimeoutError:
+                raise LinkBroken(f"nothing arrived for {self.limits.upload_idle:g} s") from None
             if chunk is None:
                 return
+            if upload.grant not in self._grants:
+                raise NotFound("the grant is over; offer the update again")
             await self._off_loop(upload, partial(upload.spool.write, chunk))
 
     async def _judge(self, run: RoundRun, upload: Upload) -> None:
@@ -471,7 +482,7 @@ class Combiner:
             await self._off_loop(upload, lambda: run.sum.fold(upload))
         run.sum.drop(header.client)
         self._grants.pop(upload.grant, None)
-        run.listeners.publish(m.UpdateReceived(header.client, header.examples, header.metrics))
+        run.receive(m.UpdateReceived(header.client, header.examples, header.metrics))
         self._decide(run, ev.UpdateFolded(header.client, header.digest))
 
     async def _hash(self, run: RoundRun) -> None:

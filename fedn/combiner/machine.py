@@ -184,7 +184,7 @@ def _dispatch(state: State, event: ev.Event) -> Outcome:
 
 
 def next_wake(state: State) -> float | None:
-    """When the next ev.Tick is due, in seconds of the events' clock; None if none is."""
+    """When the next Tick is due, in seconds of the events' clock; None if none is."""
     if not isinstance(state, Open):
         return None
     ledger = state.ledger
@@ -262,8 +262,8 @@ def _when_sealed(state: Sealed, event: ev.Event) -> Outcome:
         case ev.ClientReleased(client):
             _, answer = _released(ledger, client, closed=Closing)
             return state, answer
-        case ev.RoundAcked(counted, elsewhere):
-            return state, _settlements(ledger, counted, elsewhere)
+        case ev.RoundAcked(counted):
+            return state, _settlements(ledger, counted)
         case ev.AbortAsked(reason, reoffer):
             return _abort(ledger, reason, reoffer)
         case ev.UpdateFolded() | ev.SumHashed():
@@ -446,15 +446,17 @@ def _close(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
     return Closing(ledger), commands
 
 
-def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[ev.Command, ...]:
-    """Tell everyone listed here how it ended; who was released counts elsewhere and is told there."""
-    reason = "" if counted else "the round was committed without this part"
-    return tuple(
-        ev.SettleClient(client, counted and entry.standing is Standing.FOLDED,
-                     reason if entry.standing is Standing.FOLDED else entry.reason)
-        for client, entry in ledger.entries.items()
-        if entry.standing is not Standing.RELEASED and client not in elsewhere
-    )  # fmt: skip
+def _settlements(ledger: Ledger, counted: bool) -> tuple[ev.Command, ...]:
+    """Tell what this part alone decides. Who is lost here, or folded into a part that does not count,
+    may count elsewhere by now: such a client offers again and is told from the record.
+    """
+    commands: tuple[ev.Command, ...] = ()
+    for client, entry in ledger.entries.items():
+        if entry.standing is Standing.FOLDED:
+            commands += (ev.SettleClient(client, True, "") if counted else ev.AskReoffer(client),)
+        elif entry.standing is Standing.REFUSED and counted:
+            commands += (ev.SettleClient(client, False, entry.reason),)
+    return commands
 
 
 def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:

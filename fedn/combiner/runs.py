@@ -16,6 +16,9 @@ from fedn.domain.round import ValidationSpec
 
 E = TypeVar("E")
 
+MAX_BEHIND = 65_536
+"""Events that may wait for one stream."""
+
 
 class Listeners(Generic[E]):
     """Streams that follow something; each has its own queue and sees what is published from now on."""
@@ -25,7 +28,7 @@ class Listeners(Generic[E]):
 
     @contextmanager
     def subscribe(self) -> Iterator[AsyncIterator[E]]:
-        queue: asyncio.Queue[E | None] = asyncio.Queue()
+        queue: asyncio.Queue[E | None] = asyncio.Queue(MAX_BEHIND)
         self._queues.append(queue)
         try:
             yield _drain(queue)
@@ -33,12 +36,22 @@ class Listeners(Generic[E]):
             self._queues.remove(queue)
 
     def publish(self, event: E) -> None:
+        """A stream that is too far behind is ended; its reader calls again and gets all anew."""
         for queue in self._queues:
-            queue.put_nowait(event)
+            if queue.full():
+                _end(queue)
+            else:
+                queue.put_nowait(event)
 
     def close(self) -> None:
         for queue in self._queues:
-            queue.put_nowait(None)
+            _end(queue)
+
+
+def _end(queue: asyncio.Queue[E | None]) -> None:
+    if queue.full():
+        queue.get_nowait()
+    queue.put_nowait(None)
 
 
 async def _drain(queue: asyncio.Queue[E | None]) -> AsyncIterator[E]:
@@ -77,6 +90,7 @@ class RoundRun:
         self._closed = closed
         self.folding = asyncio.Lock()
         self.listeners = Listeners[m.RoundEvent]()
+        self.received: list[m.UpdateReceived] = []
         self.ending: m.PartSealed | m.RoundAborted | None = None
         self._timer = _Timer()
 
@@ -89,6 +103,11 @@ class RoundRun:
 
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)
+
+    def receive(self, received: m.UpdateReceived) -> None:
+        """Tell of a folded update, and whoever calls later too."""
+        self.received.append(received)
+        self.listeners.publish(received)
 
     def end(self, ending: m.PartSealed | m.RoundAborted) -> None:
         self.ending = ending

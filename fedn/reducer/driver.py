@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any, TypeVar, assert_never
 
 from fedn import plugins
 from fedn.aggregation.mean import PartMerger
@@ -42,6 +43,7 @@ from fedn.reducer.peers import Peer
 
 log = logging.getLogger("fedn.reducer")
 
+T = TypeVar("T")
 Find = Callable[[CombinerName], Peer | None]
 
 
@@ -165,9 +167,9 @@ class SessionDriver:
             case rd.Settle(combiner, client, round_, counted, reason):
                 settle = m.SettleUpdate(self._term, client, self.session, round_, counted, reason)
                 self._ask(combiner, lambda link: link.settle(settle))
-            case mc.SelectClients(round_, clients):
+            case mc.SelectClients(round_, clients, limit):
                 seed = derived_seed(self._plan.seed, round_, "selection")
-                chosen = self._selector.select(clients, self._plan.max_clients, seed)
+                chosen = self._selector.select(clients, limit, seed)
                 asyncio.get_running_loop().call_soon(self._decide, mc.ClientsSelected(tuple(chosen)))
             case mc.CommitRound():
                 self._spawn(self._commit(command))
@@ -277,19 +279,13 @@ class SessionDriver:
         if self._merger is None or self._layout is None:
             self._decide(mc.CommitFailed("no update was merged"))
             return
-        layout, pause = self._layout, 0.1
-        mean = await asyncio.to_thread(self._merger.report)
-        while True:
-            try:
-                head = await asyncio.to_thread(self._committer.commit, command, self._head, layout, mean)
-                break
-            except StoreUnavailable as error:
-                self._tell("waiting", reason=error.message)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(5.0, pause * 2)
-            except FednError as error:
-                self._decide(mc.CommitFailed(error.message))
-                return
+        layout, now = self._layout, time.time()
+        try:
+            mean = await asyncio.to_thread(self._merger.report)
+            head = await self._persist(self._committer.commit, command, self._head, layout, mean, now)
+        except FednError as error:
+            self._decide(mc.CommitFailed(error.message))
+            return
         self._head = head
         rows, self._metrics = self._metrics, []
         contributors = sum(len(part.contributors) for part in command.parts)
@@ -298,7 +294,7 @@ class SessionDriver:
                    lost=[a.client for a in command.lost])  # fmt: skip
         self._decide(mc.RoundCommitted(head))
         if rows:
-            await asyncio.to_thread(self._store.add_metrics, rows)
+            await self._persist(self._store.add_metrics, rows)
 
     async def _release(self, number: int, combiner: CombinerName, client: ClientId) -> None:
         peer = self._find(combiner)
@@ -324,7 +320,7 @@ class SessionDriver:
         rows: list[MetricRow] = []
         try:
             await asyncio.gather(*(self._validate_at(name, head, rows) for name in network))
-            await asyncio.to_thread(self._store.add_metrics, rows)
+            await self._persist(self._store.add_metrics, rows)
             self._tell("round_validated", round=head.round, **weighted_means(rows))
         except FednError as error:
             log.warning("validation of round %s failed: %s", head.round, error.message)
@@ -371,12 +367,23 @@ class SessionDriver:
 
     async def _close_books(self, outcome: str, reason: str) -> None:
         """The end is durable before it is told."""
-        await asyncio.to_thread(self._store.set_session_state, self.session, outcome, reason, self._term)
+        await self._persist(self._store.set_session_state, self.session, outcome, reason, self._term)
         self._tell(f"session_{outcome}", reason=reason)
         self.ended.set()
 
     def _tell(self, event: str, **fields: Any) -> None:
         self._observer.observe(Observed(event, {"session": self.session, **fields}))
+
+    async def _persist(self, write: Callable[..., T], *arguments: Any) -> T:
+        """A write, again and again while its store is out of reach; the session waits and says so."""
+        pause = 0.1
+        while True:
+            try:
+                return await asyncio.to_thread(write, *arguments)
+            except StoreUnavailable as error:
+                self._tell("waiting", reason=error.message)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(5.0, pause * 2)
 
     # --- odds ----------------------------------------------------------------------------------------
 

@@ -32,8 +32,8 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
-from fedn.reducer.driver import SessionDriver, settle_from_record
-from fedn.reducer.network import Network, NetworkView, choose_combiner
+from fedn.reducer.driver import SessionDriver, ack_from_record, settle_from_record
+from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
 from fedn.reducer.peers import Hooks, Peer
 
 log = logging.getLogger("fedn.reducer")
@@ -208,7 +208,13 @@ class Reducer:
         self._sessions.pop(driver.session, None)
 
     def _add_peer(self, name: CombinerName, address: str) -> Peer:
-        hooks = Hooks(self._network_changed, self._combiner_lost, self._release_requested, self._depose)
+        hooks = Hooks(
+            changed=self._network_changed,
+            up=self._combiner_up,
+            lost=self._combiner_lost,
+            release=self._release_requested,
+            deposed=self._depose,
+        )
         peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks)
         self._peers[name] = peer
         self._spawn(peer.run())
@@ -232,6 +238,16 @@ class Reducer:
         self._changed.set()
         clients = sum(len(station.clients) for station in network.values())
         self._observer.observe(Observed("network_changed", {"combiners": len(network), "clients": clients}))
+
+    def _combiner_up(self, combiner: CombinerName, station: Station) -> None:
+        """Rounds it still holds of sessions that have ended here are told how they ended."""
+        known = self._sessions.keys() | self._early.keys()
+        for session, number in sorted({(held.session, held.round) for held in station.held}):
+            if session not in known:
+                peer = self._peers.get(combiner)
+                self._spawn(
+                    ack_from_record(self.state, self._term, peer, station.incarnation, session, number)
+                )
 
     def _combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
         self._observer.observe(Observed("combiner_lost", {"combiner": combiner}))

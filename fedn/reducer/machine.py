@@ -108,6 +108,7 @@ class PartSealed:
     round: int
     key: PartKey
     header: PartHeader
+    now: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +181,14 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class SelectClients:
-    """Choose among ``clients``; answer ClientsSelected. Begins round ``round`` or goes on with it."""
+    """Choose at most ``limit`` (0: all) of ``clients``; answer ClientsSelected.
+
+    Begins round ``round`` or goes on with it.
+    """
 
     round: int
     clients: tuple[ClientId, ...]
+    limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,10 +304,10 @@ def _in_round(state: State, event: RoundBound) -> Outcome:
         case CombinerLost(combiner, incarnation, now):
             round_ = rd.combiner_lost(round_, combiner, incarnation, now)
             round_, commands = rd.network_changed(round_, network)
-        case PartSealed(number, key, header) if number == round_.number:
-            round_, commands = rd.part_sealed(round_, key, header)
-            round_, opened = rd.open_waiting(round_, network)
-            commands += opened
+        case PartSealed(number, key, header, now) if number == round_.number:
+            round_, commands = rd.part_sealed(round_, key, header, now)
+            round_, moved = rd.network_changed(round_, network)
+            commands += moved
         case PartFetched(number, key) if number == round_.number:
             round_, commands = rd.part_fetched(round_, key, network)
         case PartAborted(number, key, now) if number == round_.number:
@@ -356,13 +361,17 @@ def _plan_next(state: State) -> Outcome:
     if len(here) < state.plan.min_clients:
         reason = f"waiting for clients: {len(here)} of {state.plan.min_clients} are attached"
         return _announced(state, Waiting(reason))
-    return replace(state, phase=Planning()), (SelectClients(state.head.round + 1, here),)
+    return replace(state, phase=Planning()), (
+        SelectClients(state.head.round + 1, here, state.plan.max_clients),
+    )
 
 
 def _selected(state: State, clients: tuple[ClientId, ...]) -> Outcome:
     match state.phase:
         case Planning():
-            round_, commands = rd.open_round(state.head.round + 1, state.head.model, state.network, clients)
+            round_, commands = rd.open_round(
+                state.head.round + 1, state.head.model, state.network, clients, not state.plan.max_clients
+            )
             state, told = _announced(state, Running(round_))
             state, more = _answer_asked(state, told + commands)
             return _judge(state, more)
@@ -390,7 +399,10 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
     free = rd.candidates(round_, state.network)
     state, told = _announced(state, Running(round_, reason, choosing=bool(free)))
     if free:
-        told += (SelectClients(round_.number, tuple(sorted(free))),)
+        most = state.plan.max_clients
+        told += (
+            SelectClients(round_.number, tuple(sorted(free)), max(most - have, need - have) if most else 0),
+        )
     return state, commands + told
 
 

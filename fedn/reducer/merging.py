@@ -7,7 +7,6 @@ checked before it touches the sum.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -73,8 +72,8 @@ class Committer:
         self._plan = plan
         self._optimizer = _optimizer(plan)
 
-    def commit(self, command: CommitRound, head: Head, layout: Layout, mean: Vector) -> Head:
-        """Blob first, record second; the caller announces third.
+    def commit(self, command: CommitRound, head: Head, layout: Layout, mean: Vector, now: float) -> Head:
+        """Blob first, record second; the caller announces third. ``now`` is Unix time.
 
         Safe to call again with the same arguments. Raises TrailConflict, StaleTerm, StoreUnavailable,
         InvalidModel (a mean that its dtype can't hold).
@@ -84,7 +83,7 @@ class Committer:
         record = RoundRecord(
             session=self._session, round=command.round, parent=head.record, base_model=head.model,
             model=digest, model_size=size, plan=self._plan.as_dict(), plan_digest=self._plan.digest,
-            term=self._term, committed_at=time.time(),
+            term=self._term, committed_at=now,
             parts=command.parts, refused=command.refused, lost=command.lost,
         )  # fmt: skip
         return self._state.commit_round(store_record(record), self._term)

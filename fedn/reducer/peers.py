@@ -34,6 +34,7 @@ class Hooks:
     """Whom a peer tells. All are called on the event loop and must not block."""
 
     changed: Callable[[], None]
+    up: Callable[[CombinerName, Station], None]
     lost: Callable[[CombinerName, Incarnation], None]
     release: Callable[[CombinerName, UpdateHeader], None]
     deposed: Callable[[StaleTerm], None]
@@ -117,6 +118,9 @@ class Peer:
                 return await ask(self._link)
             except Unavailable:
                 pause = await _paused(pause)
+            except StaleTerm as error:
+                self._hooks.deposed(error)
+                break
         return None
 
     async def stream(
@@ -132,6 +136,9 @@ class Peer:
                 return
             except Unavailable:
                 pause = await _paused(pause)
+            except StaleTerm as error:
+                self._hooks.deposed(error)
+                return
 
     async def close(self) -> None:
         if self._giving_up:
@@ -178,6 +185,7 @@ class Peer:
         if before and before != snapshot.incarnation and not was_lost:
             self._hooks.lost(self.name, before)
         log.info("combiner is up", extra={"combiner": self.name})
+        self._hooks.up(self.name, self.station)
         self._hooks.changed()
 
     def _down(self) -> None:

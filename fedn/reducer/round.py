@@ -56,6 +56,7 @@ class Round:
 
     number: int
     base_model: Digest
+    open_to_all: bool = True
     legs: Mapping[PartKey, Leg] = field(default_factory=dict)
     place: Mapping[ClientId, CombinerName] = field(default_factory=dict)
     orphans: Mapping[ClientId, float] = field(default_factory=dict)
@@ -154,9 +155,14 @@ Outcome = tuple[Round, tuple[Command, ...]]
 # --- opening ---------------------------------------------------------------------------------------
 
 
-def open_round(number: int, base_model: Digest, network: Network, selected: Iterable[ClientId]) -> Outcome:
-    """Adopt what combiners hold of this round already, and open parts for the other selected clients."""
-    round_ = Round(number, base_model)
+def open_round(
+    number: int, base_model: Digest, network: Network, selected: Iterable[ClientId], open_to_all: bool = True
+) -> Outcome:
+    """Adopt what combiners hold of this round already, and open parts for the other selected clients.
+
+    ``open_to_all``: the plan selects every client, so one that was not there yet may still join in.
+    """
+    round_ = Round(number, base_model, open_to_all)
     round_, commands = adopt_held(round_, network)
     round_, more = extend(round_, network, selected)
     return round_, commands + more
@@ -219,7 +225,7 @@ def _put(round_: Round, key: PartKey, leg: Leg) -> Round:
 # --- parts -----------------------------------------------------------------------------------------
 
 
-def part_sealed(round_: Round, key: PartKey, header: PartHeader) -> Outcome:
+def part_sealed(round_: Round, key: PartKey, header: PartHeader, now: float) -> Outcome:
     """A part is complete; fetch it unless its combiner was fenced or it counts somebody twice."""
     leg = round_.legs.get(key)
     if leg is None or leg.phase is not Phase.RUNNING:
@@ -228,7 +234,8 @@ def part_sealed(round_: Round, key: PartKey, header: PartHeader) -> Outcome:
         return round_, (AbortPart(key, "this part is not wanted any more", reoffer=True),)
     if twice := overlap(round_.accepted, header):
         reason = f"it counts {sorted(twice)[0]} a second time"
-        return _put(round_, key, Leg(leg.clients, Phase.VOID)), (AbortPart(key, reason, reoffer=True),)
+        round_ = _orphan(_put(round_, key, Leg(leg.clients, Phase.VOID)), leg.clients, key.combiner, now)
+        return round_, (AbortPart(key, reason, reoffer=True),)
     refused = {**round_.refused, **{a.client: a.reason for a in header.refused}}
     lost = {**round_.lost, **{a.client: a.reason for a in header.lost if a.client not in round_.accepted}}
     counted = {c.client for c in header.contributors}  # the answer to an admission may come after the seal
@@ -333,6 +340,8 @@ def release_requested(
     if client in round_.refused:
         return round_, (Settle(combiner, client, round_.number, False, round_.refused[client]),)
     old = round_.place.get(client)
+    if old is None and not round_.open_to_all:
+        return round_, (Settle(combiner, client, round_.number, False, "not selected for this round"),)
     if old is None or old == combiner or not _may_fold(round_, old, client):
         return admit(round_, client, combiner, network)
     # While an admission there is not answered, a release could overtake it: `admit_answered` asks then.

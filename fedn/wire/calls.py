@@ -132,7 +132,8 @@ async def call(channel: grpc.aio.Channel, method: str, value: Any, read: Read | 
 async def stream(channel: grpc.aio.Channel, method: str, value: Any, read: Read) -> AsyncIterator[Any]:
     """One value out, a stream in; read with `unframe` it is a stream of chunks."""
     open_stream: Any = channel.unary_stream(method)
-    answers = open_stream(codec.encode(value).SerializeToString())
+    with rpc_errors():
+        answers = open_stream(codec.encode(value).SerializeToString())
     try:
         with rpc_errors():
             async for raw in answers:
@@ -147,7 +148,8 @@ async def duplex(
 ) -> AsyncIterator[Any]:
     """A stream both ways; ends when the neighbour ends it."""
     open_duplex: Any = channel.stream_stream(method)
-    answers = open_duplex(_written(messages, write))
+    with rpc_errors():
+        answers = open_duplex(_written(messages, write))
     try:
         with rpc_errors():
             async for raw in answers:
@@ -170,7 +172,8 @@ async def upload(
 ) -> None:
     """A stream of chunks out, nothing in."""
     send: Any = channel.stream_unary(method)
-    sending = send(_framed(chunks), metadata=metadata)
+    with rpc_errors():
+        sending = send(_framed(chunks), metadata=metadata)
     try:
         with rpc_errors():
             await sending

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from fedn.domain.errors import FednError, Incompatible, LinkBroken, error_from
+from fedn.domain.errors import FednError, LinkBroken, error_from
 
 CODE_KEY = "fedn-code"
 """Trailing metadata: the ``code`` of the error."""
@@ -47,7 +47,7 @@ def from_rpc(rpc_error: grpc.aio.AioRpcError) -> FednError:
     if error := error_from(_code_in(rpc_error), details):
         return error
     if rpc_error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return Incompatible(f"the neighbour does not know this call: {details}")
+        return LinkBroken(f"whoever answers there is no neighbour of this version: {details}")
     return LinkBroken(f"{rpc_error.code().name}: {details}")
 
 
@@ -67,8 +67,8 @@ def rpc_errors() -> Iterator[None]:
         if task is None or task.cancelling():
             raise
         raise LinkBroken("the call was cut off") from None
-    except asyncio.InvalidStateError as error:
-        raise LinkBroken(f"the call had ended: {error}") from None
+    except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
+        raise LinkBroken(f"the call had ended, or its channel was closed: {error}") from None
 
 
 def _code_in(rpc_error: grpc.aio.AioRpcError) -> str:

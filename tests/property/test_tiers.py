@@ -173,7 +173,9 @@ class World:
             case ev.FoldUpdate(header):
                 self.work.append(Work("combiner", lambda _: self.fold(p, run, header)))
             case ev.SendReceipt(header):
-                receipt = m.Receipt(S, spec.round, header.client, header.digest, p.name, p.incarnation, spec.part)
+                receipt = m.Receipt(
+                    S, spec.round, header.client, header.digest, p.name, p.incarnation, spec.part
+                )
                 p.send(header.client, receipt)
             case ev.RequestRelease(header):
                 p.park(header)
@@ -211,7 +213,9 @@ class World:
 
     def open(self, p: Process, number: int, part: int, clients: tuple[ClientId, ...]) -> Run:
         if (number, part) not in p.runs:
-            spec = RoundSpec(1, S, number, part, model(number - 1), 100, LAYOUT, clients, "{}", 0, DEADLINE, "mean")
+            spec = RoundSpec(
+                1, S, number, part, model(number - 1), 100, LAYOUT, clients, "{}", 0, DEADLINE, "mean"
+            )
             for client in clients:
                 p.parked.pop((client, number), None)
             self.folds[number, rd.PartKey(p.name, p.incarnation, part)] = set()
@@ -284,7 +288,9 @@ class World:
         self.tell(client, cl.UpdateKept(header))
         return True
 
-    def submit(self, client: ClientId, header: UpdateHeader, grant: str, link: Link | None, life: int) -> bool:
+    def submit(
+        self, client: ClientId, header: UpdateHeader, grant: str, link: Link | None, life: int
+    ) -> bool:
         person = self.people[client]
         if person.life != life:
             return True
@@ -320,7 +326,9 @@ class World:
         held = self.people[client].journal.get(number)
         if held is not None:
             names = {(c.client, c.digest) for part in self.records.get(number, ()) for c in part.contributors}
-            assert counted == ((client, held.digest) in names), f"{client} is told {counted} of round {number}"
+            assert counted == ((client, held.digest) in names), (
+                f"{client} is told {counted} of round {number}"
+            )
 
     def attach(self, client: ClientId, name: CombinerName) -> None:
         person, p = self.people[client], self.processes[name]
@@ -409,7 +417,9 @@ class World:
             case _:
                 raise AssertionError(event)
 
-    def call(self, name: CombinerName, incarnation: Incarnation, ask: Callable[[Process], rm.Event | None]) -> None:
+    def call(
+        self, name: CombinerName, incarnation: Incarnation, ask: Callable[[Process], rm.Event | None]
+    ) -> None:
         """Ask this very process until it answers or is lost. Odd: it does as asked, the answer is lost."""
 
         def act(odd: bool) -> bool:
@@ -442,7 +452,9 @@ class World:
                 assert header
                 self.merged[key] = header
             case rd.AbortPart(key, reason, reoffer):
-                self.call(key.combiner, key.incarnation, lambda p: self.abort(p, number, key, reason, reoffer))
+                self.call(
+                    key.combiner, key.incarnation, lambda p: self.abort(p, number, key, reason, reoffer)
+                )
             case rd.AskRelease(name, client):
                 self.call(name, self.peers[name].incarnation, lambda p: self.release(p, number, client))
             case rd.Admit(key, client):
@@ -457,7 +469,9 @@ class World:
                 self.call(name, self.peers[name].incarnation, lambda p: self.ack(p, of, frozenset(counted)))
             case rm.AckFromRecord(name, incarnation, of):
                 parts = self.records.get(of, ())
-                numbers = frozenset(p.part for p in parts if (p.combiner, p.incarnation) == (name, incarnation))
+                numbers = frozenset(
+                    p.part for p in parts if (p.combiner, p.incarnation) == (name, incarnation)
+                )
                 self.call(name, incarnation, lambda p: self.ack(p, of, numbers))
             case rm.SettleFromRecord(name, header):
                 names = {(c.client, c.digest) for p in self.records[header.round] for c in p.contributors}
@@ -480,7 +494,7 @@ class World:
             return False
         ending = self.open(self.processes[key.combiner], number, key.part, clients).ending
         if isinstance(ending, PartHeader):
-            self.step(rm.PartSealed(number, key, ending))
+            self.step(rm.PartSealed(number, key, ending, self.now))
         elif ending is not None:
             self.step(rm.PartAborted(number, key, self.now))
         return ending is not None and not odd
@@ -497,7 +511,9 @@ class World:
 
     def release(self, p: Process, number: int, client: ClientId) -> rm.Event:
         for (of, _), run in list(p.runs.items()):
-            if of == number and ev.AnswerRelease(client, True) in self.decide(p, run, ev.ClientReleased(client)):
+            if of == number and ev.AnswerRelease(client, True) in self.decide(
+                p, run, ev.ClientReleased(client)
+            ):
                 return rm.ReleaseAnswered(number, client, True)
         return rm.ReleaseAnswered(number, client, False)
 
@@ -514,9 +530,8 @@ class World:
         for part, run in runs:
             del p.runs[number, part]
             if not isinstance(run.state, cb.Sealed):
-                self.decide(p, run, ev.AbortAsked("the round was committed without this part", reoffer=False))
-            later = frozenset(c for more, other in runs if more > part for c in other.state.ledger.entries)
-            self.decide(p, run, ev.RoundAcked(part in counted, later))
+                self.decide(p, run, ev.AbortAsked("the round was committed without this part", reoffer=True))
+            self.decide(p, run, ev.RoundAcked(part in counted))
 
     def commit(self, command: rm.CommitRound) -> bool:
         names = [c.client for part in command.parts for c in part.contributors]
@@ -605,7 +620,9 @@ class World:
 class Tiers(RuleBasedStateMachine):
     """The rules: any message, any work, any fault, at any time."""
 
-    @initialize(rounds=st.integers(1, 2), min_clients=st.integers(1, 3), where=st.tuples(*[st.sampled_from("AB")] * 3))
+    @initialize(
+        rounds=st.integers(1, 2), min_clients=st.integers(1, 3), where=st.tuples(*[st.sampled_from("AB")] * 3)
+    )
     def begin(self, rounds: int, min_clients: int, where: tuple[str, ...]) -> None:
         self.world = World(rounds, min_clients)
         for client, name in zip(CLIENTS, where, strict=True):

@@ -194,18 +194,15 @@ def test_after_sigkill_every_update_that_add_returned_from_is_there_and_whole(
 # --- bounds ------------------------------------------------------------------------------------------
 
 
-def test_the_oldest_updates_make_room(tmp_path: Path) -> None:
+def test_a_full_journal_refuses_and_drops_nothing_until_something_is_settled(tmp_path: Path) -> None:
     journal = FileJournal(tmp_path, 25)
-    updates = [add(journal, n) for n in (3, 1, 2)]
-    assert journal.held() == FileJournal(tmp_path, 25).held() == updates[1:]
-
-
-def test_as_many_as_needed_make_room(tmp_path: Path) -> None:
-    journal = FileJournal(tmp_path, 25)
-    add(journal, 1)
-    add(journal, 2)
-    large = add(journal, 3, b"x" * 25)
-    assert journal.held() == [large]
+    first, second = add(journal, 3), add(journal, 1)
+    with pytest.raises(Busy, match="not settled"):
+        add(journal, 2)
+    assert journal.held() == FileJournal(tmp_path, 25).held() == [first, second]
+    journal.settle(first.session, first.round)
+    third = add(journal, 2)
+    assert journal.held() == [second, third]
 
 
 def test_an_update_larger_than_the_whole_journal_is_refused_and_drops_nothing(tmp_path: Path) -> None:

@@ -469,7 +469,7 @@ def test_an_aborted_part_answers_but_does_nothing_more() -> None:
     assert part.state == before
 
 
-def test_the_ack_settles_everyone_listed() -> None:
+def test_the_ack_settles_who_is_folded_or_refused() -> None:
     part = Story(ANN, BOB, CAT)
     part.fold(ANN)
     part(ev.OfferMade(header(BOB)))
@@ -478,26 +478,23 @@ def test_the_ack_settles_everyone_listed() -> None:
     part(ev.SumHashed(SUM, 80))
     assert part(ev.RoundAcked(counted=True)) == (
         ev.SettleClient(ANN, True, ""), ev.SettleClient(BOB, False, BAD.reason),
-        ev.SettleClient(CAT, False, "no update by the deadline"),
     )  # fmt: skip
 
 
-def test_the_ack_of_a_part_that_does_not_count() -> None:
+def test_the_ack_of_a_part_that_does_not_count_has_its_updates_looked_up() -> None:
     part = Story(ANN)
     part.fold(ANN)
     part(ev.SumHashed(SUM, 80))
-    assert part(ev.RoundAcked(counted=False)) == (
-        ev.SettleClient(ANN, False, "the round was committed without this part"),
-    )
+    assert part(ev.RoundAcked(counted=False)) == (ev.AskReoffer(ANN),)
 
 
-def test_the_ack_leaves_the_released_and_those_of_a_later_part_to_others() -> None:
+def test_the_ack_leaves_to_others_who_may_count_there() -> None:
     part = Story(ANN, BOB, CAT)
     part(ev.ClientReleased(BOB))
     part.fold(ANN)
     part(ev.Tick(60.0))
     part(ev.SumHashed(SUM, 80))
-    assert part(ev.RoundAcked(True, elsewhere=frozenset({CAT}))) == (ev.SettleClient(ANN, True, ""),)
+    assert part(ev.RoundAcked(counted=True)) == (ev.SettleClient(ANN, True, ""),)
 
 
 # --- what can't happen -----------------------------------------------------------------------------

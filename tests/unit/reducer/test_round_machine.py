@@ -62,8 +62,8 @@ class Story:
         self.round = rd.combiner_lost(self.round, combiner, name, now)
 
     def seals(self, of: rd.PartKey, *clients: ClientId, **absent: str) -> tuple[rd.Command, ...]:
-        told = self.do(rd.part_sealed(self.round, of, sealed(of, *clients, **absent)))
-        return told + self.do(rd.open_waiting(self.round, self.network))
+        told = self.do(rd.part_sealed(self.round, of, sealed(of, *clients, **absent), now=0.0))
+        return told + self.do(rd.network_changed(self.round, self.network))
 
     def fetches(self, of: rd.PartKey) -> tuple[rd.Command, ...]:
         return self.do(rd.part_fetched(self.round, of, self.network))
@@ -160,10 +160,11 @@ def test_a_part_that_nobody_asked_for_is_dropped_by_its_combiner() -> None:
 def test_a_part_that_counts_somebody_twice_is_dropped_as_a_whole() -> None:
     story = two()
     story.merges(key("A"), ANN, BOB)
-    (told,) = story.seals(key("B"), CAT, ANN)
-    assert told == rd.AbortPart(key("B"), "it counts ann a second time", reoffer=True)
+    told = story.seals(key("B"), CAT, ANN)
+    assert told[0] == rd.AbortPart(key("B"), "it counts ann a second time", reoffer=True)
     assert story.phase(key("B")) is Phase.VOID
     assert story.counted == [ANN, BOB]
+    assert told[1:] == (rd.OpenPart(key("B", 1), (CAT,)),)
 
 
 def test_who_was_to_join_a_part_that_is_dropped_gets_the_next_one() -> None:
@@ -171,7 +172,7 @@ def test_who_was_to_join_a_part_that_is_dropped_gets_the_next_one() -> None:
     story.merges(key("A"), ANN, BOB)
     story.offers(DAN, B)
     opened = story.seals(key("B"), CAT, ANN)
-    assert opened[-1] == rd.OpenPart(key("B", 1), (DAN,))
+    assert opened[-1] == rd.OpenPart(key("B", 1), (DAN, CAT))
 
 
 # --- combiners that go -----------------------------------------------------------------------------

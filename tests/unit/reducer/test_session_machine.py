@@ -29,9 +29,7 @@ def key(combiner: str, part: int = 0, incarnation: int = 1) -> rd.PartKey:
 def at(
     combiner: str, *clients: ClientId, incarnation: int = 1, held: tuple[RoundHeld, ...] = ()
 ) -> tuple[CombinerName, Station]:
-    return CombinerName(combiner), Station(
-        Incarnation(f"{combiner}{incarnation}"), frozenset(clients), held
-    )
+    return CombinerName(combiner), Station(Incarnation(f"{combiner}{incarnation}"), frozenset(clients), held)
 
 
 def head(round_: int) -> Head:
@@ -308,8 +306,10 @@ def test_a_part_that_overlaps_is_refused() -> None:
     told = story(mc.PartSealed(1, key("B"), part(1, key("B"), CAT, ANN)))
     assert isinstance(told[0], rd.AbortPart)
     assert "second time" in told[0].reason
-    assert isinstance(told[1], mc.CommitRound)
-    assert [c.client for p in told[1].parts for c in p.contributors] == [ANN, BOB]
+    assert told[1] == rd.OpenPart(key("B", 1), (CAT,))
+    (_, commit) = story.merges(key("B", 1), CAT)
+    assert isinstance(commit, mc.CommitRound)
+    assert [c.client for p in commit.parts for c in p.contributors] == [ANN, BOB, CAT]
 
 
 # --- offers that come between rounds -----------------------------------------------------------------

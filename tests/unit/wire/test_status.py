@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from fedn.domain import errors
-from fedn.domain.errors import FednError, Incompatible, InvalidInput, LinkBroken
+from fedn.domain.errors import FednError, InvalidInput, LinkBroken
 from fedn.wire.status import CODE_KEY, from_rpc, to_rpc
 
 
@@ -78,8 +78,8 @@ def test_a_status_that_nobody_raised_is_a_broken_link(code: grpc.StatusCode) -> 
     assert "socket closed" in arrived.message
 
 
-def test_an_unknown_call_is_a_neighbour_of_another_version() -> None:
-    assert type(from_rpc(_arrived(grpc.StatusCode.UNIMPLEMENTED, "", ()))) is Incompatible
+def test_an_unknown_call_may_be_a_stranger_on_the_port_and_is_tried_again() -> None:
+    assert type(from_rpc(_arrived(grpc.StatusCode.UNIMPLEMENTED, "", ()))) is LinkBroken
 
 
 def test_a_code_of_a_later_version_is_taken_for_a_broken_link() -> None:
