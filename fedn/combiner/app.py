@@ -56,7 +56,7 @@ async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
                             "stop what listens there, or give another --port") from None  # fmt: skip
     if not settings.advertise and settings.host in EVERYWHERE:
         problem = f"is missing, and nobody can reach {settings.host}"
-        raise InvalidConfig("advertise", problem, "give the host:port that clients and the reducer are to use")
+        raise InvalidConfig("advertise", problem, "give the host:port that others are to use")
     address = settings.advertise or f"{settings.host}:{port}"
     me = Registration(PROTOCOL_VERSION, combiner.name, address, combiner.incarnation)
     try:
