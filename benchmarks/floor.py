@@ -112,8 +112,8 @@ class Server:
         for chunk in self.model:
             yield chunk
 
-    async def push(self, chunks: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> bytes:
-        metadata = dict(context.invocation_metadata() or ())
+    async def push(self, chunks: AsyncIterator[bytes], context: Any) -> bytes:
+        metadata: dict[str, str] = dict(context.invocation_metadata() or ())
         weight = float(metadata["weight"])
         if self.checked:
             await self.stage_and_fold(chunks, weight, metadata["digest"])
@@ -153,7 +153,7 @@ class Server:
 
 async def serve(size: int, clients: int, directory: str, checked: bool) -> None:
     server = Server(size, clients, directory, checked)
-    methods = {
+    methods: dict[str, Any] = {
         "Attach": grpc.unary_stream_rpc_method_handler(server.attach),
         "Ready": grpc.unary_unary_rpc_method_handler(server.ready),
         "Put": grpc.stream_unary_rpc_method_handler(server.put),

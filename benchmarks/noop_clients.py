@@ -60,7 +60,16 @@ def client(url: str, directory: Path, number: int) -> Client:
     models = ModelCache(FileModels(home / "models"), keep=2)
     journal = FileJournal(home / "journal", 8 * 2**30)
     info, reducer = ClientInfo(name, name), HttpReducer(url)
-    return Client(info, reducer, GrpcCombiner, NoopTrainer(number), journal, models, Silent())
+    return Client(
+        info,
+        reducer,
+        GrpcCombiner,
+        NoopTrainer(number),
+        journal,
+        models,
+        Silent(),
+        f"combiner-{number % 2 + 1}",
+    )
 
 
 async def serve(url: str, directory: Path, numbers: list[int], stop: asyncio.Event) -> None:

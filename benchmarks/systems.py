@@ -118,6 +118,8 @@ class Ours:
 
     def _begin(self) -> None:
         self._http = httpx.Client(base_url=f"{self.sandbox.url}/api/v1", timeout=60, trust_env=False)
+        # Before any client asks where to go, or all would go to the combiner that was quicker.
+        self._wait("combiners", lambda: self._live() == COMBINERS)
         home = str(self.directory / "clients")
         self._clients = [
             start(["benchmarks.noop_clients", self.sandbox.url, home, *map(str, numbers)],
@@ -158,6 +160,9 @@ class Ours:
     def stop(self) -> None:
         end(self._clients)
         self.sandbox.stop()
+
+    def _live(self) -> int:
+        return sum(combiner["live"] for combiner in self._get("/combiners")["combiners"])
 
     def _get(self, path: str) -> Any:
         return self._http.get(path).raise_for_status().json()

@@ -80,7 +80,10 @@ class SumHashed:
 
 @dataclass(frozen=True, slots=True)
 class RoundAcked:
+    """``elsewhere``: clients that a later part of the round here lists; that one tells them the end."""
+
     counted: bool
+    elsewhere: frozenset[ClientId] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

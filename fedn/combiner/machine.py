@@ -262,8 +262,8 @@ def _when_sealed(state: Sealed, event: ev.Event) -> Outcome:
         case ev.ClientReleased(client):
             _, answer = _released(ledger, client, closed=Closing)
             return state, answer
-        case ev.RoundAcked(counted):
-            return state, _settlements(ledger, counted)
+        case ev.RoundAcked(counted, elsewhere):
+            return state, _settlements(ledger, counted, elsewhere)
         case ev.AbortAsked(reason, reoffer):
             return _abort(ledger, reason, reoffer)
         case ev.UpdateFolded() | ev.SumHashed():
@@ -446,12 +446,14 @@ def _close(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
     return Closing(ledger), commands
 
 
-def _settlements(ledger: Ledger, counted: bool) -> tuple[ev.Command, ...]:
+def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[ev.Command, ...]:
     """Tell what this part alone decides. Who is lost here, or folded into a part that does not count,
     may count elsewhere by now: such a client offers again and is told from the record.
     """
     commands: tuple[ev.Command, ...] = ()
     for client, entry in ledger.entries.items():
+        if client in elsewhere:
+            continue
         if entry.standing is Standing.FOLDED:
             commands += (ev.SettleClient(client, True, "") if counted else ev.AskReoffer(client),)
         elif entry.standing is Standing.REFUSED and counted:

@@ -507,6 +507,14 @@ def sealed() -> Story:
     return part
 
 
+def test_the_ack_leaves_to_a_later_part_whom_that_lists() -> None:
+    part = Story(ANN, BOB)
+    part.fold(ANN)
+    part.fold(BOB)
+    part(ev.SumHashed(SUM, 80))
+    assert part(ev.RoundAcked(False, elsewhere=frozenset({BOB}))) == (ev.AskReoffer(ANN),)
+
+
 @pytest.mark.parametrize(
     ("part", "event"),
     [
