@@ -51,7 +51,8 @@ async def serve(settings: ClientSettings, state: StateDir, app: object, stop: as
     client = Client(
         ClientInfo(state.client, state.name), reducer, GrpcCombiner, AppTrainer(app, state.client),
         FileJournal(state.journal, settings.journal_bytes, kept),
-        ModelCache(FileModels(state.models), settings.cache_models), LogObserver(), settings.combiner,
+        ModelCache(FileModels(state.models, durable=False), settings.cache_models), LogObserver(),
+        settings.combiner,
     )  # fmt: skip
     log.info("client is up", extra={"client": state.client})
     try:

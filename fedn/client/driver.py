@@ -10,6 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import assert_never
 
@@ -18,6 +19,7 @@ from fedn.client.worker import in_own_thread
 from fedn.domain import messages as m
 from fedn.domain.errors import FednError, Incompatible, LinkBroken
 from fedn.domain.ids import PROTOCOL_VERSION, digest_of
+from fedn.domain.model import INLINE_BYTES
 from fedn.domain.update import UpdateHeader, finite_metrics
 from fedn.ports import Buffer, ClientLink, Journal, Observed, Observer, ReducerLink, Trainer
 from fedn.stores.cache import ModelCache
@@ -144,7 +146,7 @@ class Client:
             case mc.DoTask(task):
                 self._spawn(self._work(task))
             case mc.SendOffer(header, 0):
-                self._outbox.put_nowait(m.UpdateOffered(header))
+                self._offer(header)
             case mc.SendOffer(header, attempt):
                 self._spawn(self._offer_later(header, attempt))
             case mc.SendUpload(header, grant, offset):
@@ -167,7 +169,7 @@ class Client:
         try:
             if self._link is None:
                 raise LinkBroken("detached before the model came")
-            async with self._models.using(task.model, task.model_size, self._link.fetch_model):
+            async with self._models.using(task.model, task.model_size, self._link.fetch_model, task.inline):
                 self._observer.observe(Observed("working", {"kind": task.kind, **where}))
                 self._decide(await self._run_task(task))
         except LinkBroken as error:
@@ -196,7 +198,15 @@ class Client:
 
     async def _offer_later(self, header: UpdateHeader, attempt: int) -> None:
         await asyncio.sleep(backoff(attempt))
-        self._outbox.put_nowait(m.UpdateOffered(header))
+        self._offer(header)
+
+    def _offer(self, header: UpdateHeader) -> None:
+        """A small update rides along with its offer."""
+        inline = b""
+        if header.size <= INLINE_BYTES:
+            with suppress(OSError):  # unreadable: the upload will say so
+                inline = b"".join(bytes(chunk) for chunk in self._journal.read(header, 0))
+        self._outbox.put_nowait(m.UpdateOffered(header, inline))
 
     async def _upload(self, header: UpdateHeader, grant: str, offset: int) -> None:
         try:

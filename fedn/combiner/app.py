@@ -44,7 +44,7 @@ async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
         max_clients=settings.max_clients, client_grace=settings.client_grace, beat=settings.beat,
     )  # fmt: skip
     reducer = HttpReducer(settings.reducer)
-    models = ModelCache(FileModels(settings.data_dir / "models"), CACHED_MODELS)
+    models = ModelCache(FileModels(settings.data_dir / "models", durable=False), CACHED_MODELS)
     combiner = Combiner(CombinerName(settings.name), reducer, models, settings.data_dir, limits)
     server, checks = new_server(), health.aio.HealthServicer()
     server.add_generic_rpc_handlers(handlers(combiner))

@@ -45,7 +45,7 @@ from fedn.domain.ids import (
     compatible,
     incompatible,
 )
-from fedn.domain.model import layout_of
+from fedn.domain.model import INLINE_BYTES, layout_of
 from fedn.domain.part import PartHeader
 from fedn.domain.round import RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader, check_header, check_metrics
@@ -55,9 +55,6 @@ from fedn.wire.chunks import split
 
 log = logging.getLogger("fedn.combiner")
 T = TypeVar("T")
-
-INLINE_BYTES = 64 * 2**10
-"""A part up to this size rides inside its PartSealed event."""
 
 
 class Combiner:
@@ -123,7 +120,7 @@ class Combiner:
         """Have the listed clients evaluate a model; ends with ValidationSealed."""
         self._adopt(spec.term)
         key = (spec.session, spec.round)
-        async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model):
+        async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model, spec.inline):
             run = self._validations.get(key) or self._open_validation(spec)
             async for event in run.events():
                 yield event
@@ -297,8 +294,8 @@ class Combiner:
     def _receive(self, attachment: Attachment, message: m.ClientMessage) -> None:
         client = attachment.info.client
         match message:
-            case m.UpdateOffered(header):
-                self._offer(client, check_header(header))
+            case m.UpdateOffered(header, inline):
+                self._offer(client, check_header(header), inline)
             case m.TaskFailed(session, round_, m.TaskKind.TRAIN, reason):
                 for run in self._rounds.get((session, round_), {}).values():
                     self._decide(run, ev.TrainingFailed(client, reason[:500]))
@@ -316,7 +313,7 @@ class Combiner:
             case _:
                 assert_never(message)
 
-    def _offer(self, client: ClientId, header: UpdateHeader) -> None:
+    def _offer(self, client: ClientId, header: UpdateHeader, inline: bytes) -> None:
         if header.client != client:
             raise InvalidInput(
                 "client", f"{client} offers an update of {header.client}", "offer your own only"
@@ -326,7 +323,8 @@ class Combiner:
             self._answer_unknown(header)
             return
         holding = [run for run in parts.values() if client in run.state.ledger.entries]
-        self._decide((holding or list(parts.values()))[-1], ev.OfferMade(header))
+        run = (holding or list(parts.values()))[-1]
+        self._apply(run, mc.step(run.state, ev.OfferMade(header)), inline)
 
     def _answer_unknown(self, header: UpdateHeader) -> None:
         """An offer for a round that is not here: over, or not yet known here. The reducer knows."""
@@ -360,7 +358,9 @@ class Combiner:
             if run is None:
                 if len(self._runs()) >= self.limits.max_parts:
                     raise Busy(f"{self.limits.max_parts} parts are held here (max_parts)")
-                async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model):
+                async with self._models.using(
+                    spec.model, spec.model_size, self._reducer.fetch_model, spec.inline
+                ):
                     run = self._open_part(spec)
         return run
 
@@ -386,14 +386,15 @@ class Combiner:
     def _decide(self, run: RoundRun, event: ev.Event) -> tuple[ev.Command, ...]:
         return self._apply(run, mc.step(run.state, event))
 
-    def _apply(self, run: RoundRun, outcome: mc.Outcome) -> tuple[ev.Command, ...]:
+    def _apply(self, run: RoundRun, outcome: mc.Outcome, inline: bytes = b"") -> tuple[ev.Command, ...]:
+        """Enter the new state and carry the commands out; ``inline`` came along with an offer."""
         run.state, commands = outcome
         for command in commands:
-            self._do(run, command)
+            self._do(run, command, inline)
         run.wake_at(mc.next_wake(run.state), lambda: self._decide(run, ev.Tick(self._now())))
         return commands
 
-    def _do(self, run: RoundRun, command: ev.Command) -> None:
+    def _do(self, run: RoundRun, command: ev.Command, inline: bytes) -> None:
         spec = run.state.ledger.spec
         at = (spec.session, spec.round)
         match command:
@@ -402,7 +403,7 @@ class Combiner:
             case ev.CancelTask(client, reason):
                 self.clients.send(client, m.TaskCancelled(*at, m.TaskKind.TRAIN, reason))
             case ev.GrantUpload(header):
-                self._grant(run, header)
+                self._grant(run, header, inline)
             case ev.DropUpload(client):
                 if upload := run.sum.drop(client):
                     self._grants.pop(upload.grant, None)
@@ -445,12 +446,17 @@ class Combiner:
 
     # --- data --------------------------------------------------------------------------------------
 
-    def _grant(self, run: RoundRun, header: UpdateHeader) -> None:
+    def _grant(self, run: RoundRun, header: UpdateHeader, inline: bytes) -> None:
+        """Make room for the bytes; take those that came along, or tell the client to send them."""
         upload = run.sum.uploads.get(header.client)
         if upload is None:
             upload = Upload(secrets.token_hex(8), header, self._spool)
             run.sum.uploads[header.client] = upload
             self._grants[upload.grant] = (run, upload)
+        if inline and upload.spool.offset == 0 and len(inline) == header.size:
+            upload.spool.write(inline)
+            self._spawn(self._judge(run, upload))
+            return
         granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.spool.offset)
         self.clients.send(header.client, granted)
 

@@ -97,9 +97,8 @@ class RoundRun:
     @property
     def task(self) -> m.Task:
         spec = self.state.ledger.spec
-        return m.Task(
-            spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size, spec.config, spec.seed
-        )
+        return m.Task(spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size,
+                      spec.config, spec.seed, spec.inline)  # fmt: skip
 
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)
@@ -131,7 +130,7 @@ class ValidationRun:
         loop = asyncio.get_running_loop()
         self.state = va.open_validation(spec, attached, loop.time())
         self.task = m.Task(spec.session, spec.round, m.TaskKind.VALIDATE, spec.model, spec.model_size,
-                           spec.config, spec.seed)  # fmt: skip
+                           spec.config, spec.seed, spec.inline)  # fmt: skip
         self._reports: list[m.ModelValidated] = []
         self._listeners = Listeners[m.ModelValidated]()
         self._timer = _Timer()

@@ -13,13 +13,10 @@ from pathlib import Path
 from fedn.aggregation.blocks import check_finite
 from fedn.domain.errors import InvalidModel, RefusalCode, Refused
 from fedn.domain.ids import ClientId, Digest, digest_of
-from fedn.domain.model import Layout, layout_of
+from fedn.domain.model import INLINE_BYTES, Layout, layout_of
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Aggregator, Vector
 from fedn.wire.spool import Spool
-
-SMALL_BYTES = 64 * 2**10
-"""Below this, handing work to another thread costs more than the work."""
 
 
 class Upload:
@@ -33,7 +30,8 @@ class Upload:
 
     @property
     def small(self) -> bool:
-        return self.header.size <= SMALL_BYTES
+        """Handing so little to another thread would cost more than the work."""
+        return self.header.size <= INLINE_BYTES
 
 
 class PartSum:

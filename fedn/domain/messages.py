@@ -49,7 +49,10 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class UpdateOffered:
+    """``inline`` holds the update itself when it is at most INLINE_BYTES; a grant then needs no Submit."""
+
     header: UpdateHeader
+    inline: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,10 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Do ``kind`` with ``model``. The same (session, round, kind) may come again; it means the same."""
+    """Do ``kind`` with ``model``. The same (session, round, kind) may come again; it means the same.
+
+    ``inline`` holds the model when it is at most INLINE_BYTES, else it is fetched by digest.
+    """
 
     session: SessionId
     round: int
@@ -100,6 +106,7 @@ class Task:
     model_size: int
     config: str
     seed: int
+    inline: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import InvalidModel
 from fedn.domain.ids import Digest, digest_of
 
+INLINE_BYTES = 64 * 2**10
+"""Models, updates and parts up to this size ride inside the message that announces them."""
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_TENSORS = 100_000
 MAX_DIMENSIONS = 32

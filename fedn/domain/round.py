@@ -22,7 +22,8 @@ class RoundSpec:
 
     Calling again with the same (session, round, part) goes on with what is there. ``deadline`` is in
     seconds from when the combiner opens the part; ``config`` is canonical JSON of the plan's
-    hyperparameters, ``aggregator`` the plan's.
+    hyperparameters, ``aggregator`` the plan's;
+    ``inline`` holds the model when it is small, else it is pulled by digest.
     """
 
     term: int
@@ -37,6 +38,7 @@ class RoundSpec:
     seed: int
     deadline: float
     aggregator: str
+    inline: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class ValidationSpec:
     config: str
     seed: int
     deadline: float
+    inline: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from fedn.domain import messages as m
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Damaged, FednError, NotFound, StoreUnavailable
 from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, derived_seed
-from fedn.domain.model import Layout
+from fedn.domain.model import INLINE_BYTES, Layout
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader, finite_metrics
@@ -37,7 +37,7 @@ from fedn.ports import (
 )
 from fedn.reducer import machine as mc
 from fedn.reducer import round as rd
-from fedn.reducer.merging import SMALL_BYTES, Committer, Part, read_layout
+from fedn.reducer.merging import Committer, Part, read_inline, read_layout
 from fedn.reducer.network import Network
 from fedn.reducer.peers import Peer
 
@@ -77,6 +77,7 @@ class SessionDriver:
         self._config = canonical_json(dict(info.plan.config)).decode()
         self._committer = Committer(state, models, term, info.session, info.plan)
         self._layout: Layout | None = None
+        self._inline = b""
         self._machine: mc.State | None = None
         self._merger: PartMerger | None = None
         self._fetched: dict[rd.PartKey, Vector] = {}
@@ -91,6 +92,7 @@ class SessionDriver:
     async def start(self, network: Callable[[], Network]) -> None:
         """Begin, or go on after a restart, with the network as it is once the model is read."""
         self._layout = await asyncio.to_thread(read_layout, self._models, self._head)
+        self._inline = read_inline(self._models, self._head)
         self._apply(mc.start(self.session, self._plan, self._head, network(), self._grace))
 
     def network_changed(self, network: Network) -> None:
@@ -114,10 +116,16 @@ class SessionDriver:
             "reason": getattr(phase, "reason", ""),
         }
         if isinstance(phase, mc.Running | mc.Committing):
-            listed = frozenset(c for leg in phase.round.legs.values() for c in leg.clients)
-            shown |= {"round": phase.round.number, "expected": len(listed), "received": len(self._received)}
+            shown |= {"round": phase.round.number, "expected": self._expected}
+            shown["received"] = len(self._received)
             shown["refused"], shown["lost"] = dict(phase.round.refused), dict(phase.round.lost)
         return shown
+
+    @property
+    def _expected(self) -> int:
+        """How many clients the open round lists."""
+        phase = self._machine.phase if self._machine else None
+        return len(phase.round.place) if isinstance(phase, mc.Running | mc.Committing) else 0
 
     async def settle_down(self) -> None:
         """After the end: let the last acknowledgements go out."""
@@ -181,8 +189,8 @@ class SessionDriver:
             case mc.AckFromRecord(combiner, incarnation, round_):
                 self._spawn(ack_from_record(self._store, self._term, self._find(combiner), incarnation,
                                             self.session, round_))  # fmt: skip
-            case mc.Validate(round_, model, size):
-                self._spawn(self._validate(Head(round_, self._head.record, model, size)))
+            case mc.Validate():
+                self._spawn(self._validate(self._head, self._inline))
             case mc.Announce(phase):
                 self._announce(phase)
             case mc.DropSums():
@@ -204,7 +212,7 @@ class SessionDriver:
         plan, head = self._plan, self._head
         spec = RoundSpec(
             self._term, self.session, number, key.part, head.model, head.model_size, layout.digest, clients,
-            self._config, plan.seed, plan.round_deadline, plan.aggregator,
+            self._config, plan.seed, plan.round_deadline, plan.aggregator, self._inline,
         )  # fmt: skip
         try:
             async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec)):
@@ -233,7 +241,7 @@ class SessionDriver:
         if clean:
             self._metrics.append(MetricRow(self.session, number, "train", client, examples, clean))
         self._tell("update_received", round=number, client=client, examples=examples,
-                   received=len(self._received), expected=self.progress.get("expected", 0))  # fmt: skip
+                   received=len(self._received), expected=self._expected)  # fmt: skip
 
     def _take_inline(self, key: rd.PartKey, header: PartHeader, inline: bytes) -> None:
         if inline and len(inline) == header.size:
@@ -249,7 +257,9 @@ class SessionDriver:
             try:
                 await peer.call(key.incarnation, lambda link: part.receive(
                     link.fetch_part(m.FetchRequest(header.digest, part.spool.offset))))  # fmt: skip
-                vector = part.vector() if header.size <= SMALL_BYTES else await asyncio.to_thread(part.vector)
+                vector = (
+                    part.vector() if header.size <= INLINE_BYTES else await asyncio.to_thread(part.vector)
+                )
             except (NotFound, Damaged) as error:
                 log.error(
                     "part unusable: %s", error.message, extra={"combiner": key.combiner, "round": number}
@@ -286,7 +296,7 @@ class SessionDriver:
         except FednError as error:
             self._decide(mc.CommitFailed(error.message))
             return
-        self._head = head
+        self._head, self._inline = head, read_inline(self._models, head)
         rows, self._metrics = self._metrics, []
         contributors = sum(len(part.contributors) for part in command.parts)
         self._tell("round_committed", round=head.round, rounds=self._plan.rounds, model=head.model,
@@ -314,12 +324,12 @@ class SessionDriver:
 
     # --- validation ----------------------------------------------------------------------------------
 
-    async def _validate(self, head: Head) -> None:
+    async def _validate(self, head: Head, inline: bytes) -> None:
         """Have every combiner's clients evaluate a committed model; store and tell what they report."""
         network = self._machine.network if self._machine else {}
         rows: list[MetricRow] = []
         try:
-            await asyncio.gather(*(self._validate_at(name, head, rows) for name in network))
+            await asyncio.gather(*(self._validate_at(name, head, inline, rows) for name in network))
             await self._persist(self._store.add_metrics, rows)
             self._tell("round_validated", round=head.round, **weighted_means(rows))
         except FednError as error:
@@ -327,14 +337,16 @@ class SessionDriver:
         finally:
             self._decide(mc.ValidationEnded(head.round))
 
-    async def _validate_at(self, name: CombinerName, head: Head, rows: list[MetricRow]) -> None:
+    async def _validate_at(
+        self, name: CombinerName, head: Head, inline: bytes, rows: list[MetricRow]
+    ) -> None:
         peer = self._find(name)
         if peer is None or not peer.live:
             return
         clients = tuple(sorted(peer.station.clients))
         spec = ValidationSpec(
             self._term, self.session, head.round, head.model, head.model_size, clients,
-            self._config, self._plan.seed, self._plan.validation_deadline,
+            self._config, self._plan.seed, self._plan.validation_deadline, inline,
         )  # fmt: skip
         seen: set[ClientId] = set()
         async for event in peer.stream(peer.incarnation, lambda link: link.run_validation(spec)):

@@ -17,7 +17,7 @@ from fedn.aggregation.optimizers import Sgd
 from fedn.aggregation.write import write_model
 from fedn.domain.errors import Damaged
 from fedn.domain.ids import SessionId
-from fedn.domain.model import Layout, layout_of
+from fedn.domain.model import INLINE_BYTES, Layout, layout_of
 from fedn.domain.part import PartHeader
 from fedn.domain.plan import Plan
 from fedn.domain.round import Head, RoundRecord, store_record
@@ -25,13 +25,18 @@ from fedn.ports import Buffer, ModelStore, ServerOptimizer, StateStore, Vector
 from fedn.reducer.machine import CommitRound
 from fedn.wire.spool import Spool
 
-SMALL_BYTES = 64 * 2**10
-
 
 def read_layout(models: ModelStore, head: Head) -> Layout:
     """The layout of the session's current model."""
     with models.map(head.model) as file:
         return layout_of(file)
+
+
+def read_inline(models: ModelStore, head: Head) -> bytes:
+    """A small model whole, so that it can ride along; nothing of a large one."""
+    if head.model_size > INLINE_BYTES:
+        return b""
+    return b"".join(bytes(chunk) for chunk in models.read(head.model))
 
 
 class Part:
@@ -44,7 +49,7 @@ class Part:
     async def receive(self, chunks: AsyncIterator[Buffer]) -> None:
         """Stage the rest of the bytes; a broken stream keeps what came."""
         async for chunk in chunks:
-            if self.header.size <= SMALL_BYTES:
+            if self.header.size <= INLINE_BYTES:
                 self.spool.write(chunk)
             else:
                 await asyncio.to_thread(self.spool.write, chunk)

@@ -15,12 +15,12 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import Digest
 from fedn.domain.messages import FetchRequest
+from fedn.domain.model import INLINE_BYTES
 from fedn.ports import Buffer, ModelStore
 from fedn.stores.memory import MemoryModels
 
 Fetch = Callable[[FetchRequest], AsyncIterator[Buffer]]
 
-SMALL_BYTES = 64 * 2**10
 _TRIES = 6
 
 
@@ -30,15 +30,25 @@ class ModelCache:
     def __init__(self, large: ModelStore, keep: int) -> None:
         self._stores = {True: MemoryModels(), False: large}
         self._keep = keep
-        self._recent: dict[Digest, bool] = dict.fromkeys(large.digests(), False)
+        for leftover in list(large.digests()):
+            large.delete(leftover)  # not durable, so not to be trusted after a crash
+        self._recent: dict[Digest, bool] = {}
         self._downloads: dict[Digest, asyncio.Task[None]] = {}
         self._pins: Counter[Digest] = Counter()
 
     @asynccontextmanager
-    async def using(self, digest: Digest, size: int, fetch: Fetch) -> AsyncIterator[None]:
-        """Have the model here, and keep it here inside the block. Raises what `ensure` does."""
+    async def using(
+        self, digest: Digest, size: int, fetch: Fetch, inline: bytes = b""
+    ) -> AsyncIterator[None]:
+        """Have the model here, and keep it here inside the block. Raises what `ensure` does.
+
+        A model that came along ``inline`` is checked and taken instead of fetched.
+        """
         self.pin(digest)
         try:
+            if inline and digest not in self._recent:
+                self._stores[True].put([inline], digest)
+                self._noted(digest, small=True)
             await self.ensure(digest, size, fetch)
             yield
         finally:
@@ -60,7 +70,7 @@ class ModelCache:
             return
         task = self._downloads.get(digest)
         if task is None:
-            task = asyncio.create_task(self._download(digest, size <= SMALL_BYTES, fetch))
+            task = asyncio.create_task(self._download(digest, size <= INLINE_BYTES, fetch))
             self._downloads[digest] = task
             task.add_done_callback(lambda _: self._downloads.pop(digest, None))
         await asyncio.shield(task)
@@ -81,15 +91,16 @@ class ModelCache:
             store.put([bytes(chunk) async for chunk in chunks], digest)
         else:
             await _put_stream(store, chunks, digest)
-        self._recent[digest] = small
-        self._evict(small)
+        self._noted(digest, small)
 
-    def _evict(self, small: bool) -> None:
-        kept = [digest for digest, is_small in self._recent.items() if is_small is small]
-        free = [digest for digest in kept if digest not in self._pins]
-        for digest in free[: max(0, len(kept) - self._keep)]:
-            del self._recent[digest]
-            self._stores[small].delete(digest)
+    def _noted(self, digest: Digest, small: bool) -> None:
+        """It is here; the least recently used of its size class that nobody uses goes."""
+        self._recent[digest] = small
+        kept = [known for known, is_small in self._recent.items() if is_small is small]
+        free = [known for known in kept if known not in self._pins]
+        for old in free[: max(0, len(kept) - self._keep)]:
+            del self._recent[old]
+            self._stores[small].delete(old)
 
     async def close(self) -> None:
         for task in self._downloads.values():

@@ -33,9 +33,13 @@ _BLOB = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class FileModels:
-    """A ModelStore in a directory. Several processes may use it at once."""
+    """A ModelStore in a directory. Several processes may use it at once.
 
-    def __init__(self, root: str | Path, *, read_only: bool = False) -> None:
+    With ``durable=False`` nothing is synced: right for a cache, which begins empty after a crash.
+    """
+
+    def __init__(self, root: str | Path, *, read_only: bool = False, durable: bool = True) -> None:
+        self._durable = durable
         self._root = Path(root)
         self._read_only = read_only
         self._durable_shards: set[str] = set()
@@ -119,7 +123,8 @@ class FileModels:
             digest, size = _copy(chunks, file, temporary)
             with disk_errors(temporary):
                 file.flush()
-                os.fsync(file.fileno())
+                if self._durable:
+                    os.fsync(file.fileno())
         return digest, size
 
     def _publish(self, temporary: Path, digest: Digest) -> None:
@@ -131,11 +136,13 @@ class FileModels:
         shard = path.parent
         if shard.name not in self._durable_shards:
             shard.mkdir(exist_ok=True)
-            sync_directory(self._root)
+            if self._durable:
+                sync_directory(self._root)
             self._durable_shards.add(shard.name)
         if not path.exists():
             temporary.replace(path)
-        sync_directory(shard)
+        if self._durable:
+            sync_directory(shard)
 
 
 def _copy(chunks: Iterable[Buffer], file: BinaryIO, path: Path) -> tuple[Digest, int]:

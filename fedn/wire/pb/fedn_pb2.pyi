@@ -90,10 +90,12 @@ class Beat(_message.Message):
     def __init__(self) -> None: ...
 
 class UpdateOffered(_message.Message):
-    __slots__ = ("header",)
+    __slots__ = ("header", "inline")
     HEADER_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
     header: UpdateHeader
-    def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ...) -> None: ...
+    inline: bytes
+    def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class TaskFailed(_message.Message):
     __slots__ = ("session", "round", "kind", "reason")
@@ -163,7 +165,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., combiner: _Optional[str] = ..., incarnation: _Optional[str] = ..., beat: _Optional[float] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("session", "round", "kind", "model", "model_size", "config", "seed")
+    __slots__ = ("session", "round", "kind", "model", "model_size", "config", "seed", "inline")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +173,7 @@ class Task(_message.Message):
     MODEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
     session: str
     round: int
     kind: str
@@ -178,7 +181,8 @@ class Task(_message.Message):
     model_size: int
     config: str
     seed: int
-    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ...) -> None: ...
+    inline: bytes
+    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class TaskCancelled(_message.Message):
     __slots__ = ("session", "round", "kind", "reason")
@@ -331,7 +335,7 @@ class ReleaseRequested(_message.Message):
     def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ...) -> None: ...
 
 class RoundSpec(_message.Message):
-    __slots__ = ("term", "session", "round", "part", "model", "model_size", "layout", "clients", "config", "seed", "deadline", "aggregator")
+    __slots__ = ("term", "session", "round", "part", "model", "model_size", "layout", "clients", "config", "seed", "deadline", "aggregator", "inline")
     TERM_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -344,6 +348,7 @@ class RoundSpec(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     AGGREGATOR_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
     term: int
     session: str
     round: int
@@ -356,7 +361,8 @@ class RoundSpec(_message.Message):
     seed: int
     deadline: float
     aggregator: str
-    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., layout: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., aggregator: _Optional[str] = ...) -> None: ...
+    inline: bytes
+    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., layout: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., aggregator: _Optional[str] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class RoundEvent(_message.Message):
     __slots__ = ("round_opened", "update_received", "part_sealed", "round_aborted")
@@ -454,7 +460,7 @@ class RoundAborted(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ValidationSpec(_message.Message):
-    __slots__ = ("term", "session", "round", "model", "model_size", "clients", "config", "seed", "deadline")
+    __slots__ = ("term", "session", "round", "model", "model_size", "clients", "config", "seed", "deadline", "inline")
     TERM_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -464,6 +470,7 @@ class ValidationSpec(_message.Message):
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    INLINE_FIELD_NUMBER: _ClassVar[int]
     term: int
     session: str
     round: int
@@ -473,7 +480,8 @@ class ValidationSpec(_message.Message):
     config: str
     seed: int
     deadline: float
-    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ...) -> None: ...
+    inline: bytes
+    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class ValidationEvent(_message.Message):
     __slots__ = ("model_validated", "validation_sealed")
