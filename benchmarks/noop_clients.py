@@ -22,8 +22,7 @@ from fedn.domain.messages import ClientInfo, Task
 from fedn.helpers.files import layout_of
 from fedn.ports import Observed, Trained
 from fedn.running import first_of, run_until_signalled
-from fedn.stores.cache import ModelCache
-from fedn.stores.files import FileModels
+from fedn.stores.cache import file_cache
 from fedn.wire.reducer_link import HttpReducer
 
 
@@ -57,7 +56,7 @@ class Silent:
 def client(url: str, directory: Path, number: int) -> Client:
     home = directory / f"client-{number}"
     name = ClientId(f"noop-{number}")
-    models = ModelCache(FileModels(home / "models"), keep=2)
+    models = file_cache(home / "models", keep=2)
     journal = FileJournal(home / "journal", 8 * 2**30)
     info, reducer = ClientInfo(name, name), HttpReducer(url)
     return Client(

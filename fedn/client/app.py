@@ -16,8 +16,7 @@ from fedn.domain.errors import InvalidConfig
 from fedn.domain.messages import ClientInfo
 from fedn.ports import Observed
 from fedn.running import first_of, run_until_signalled
-from fedn.stores.cache import ModelCache
-from fedn.stores.files import FileModels
+from fedn.stores.cache import file_cache
 from fedn.wire.reducer_link import HttpReducer
 
 log = logging.getLogger("fedn.client")
@@ -51,7 +50,7 @@ async def serve(settings: ClientSettings, state: StateDir, app: object, stop: as
     client = Client(
         ClientInfo(state.client, state.name), reducer, GrpcCombiner, AppTrainer(app, state.client),
         FileJournal(state.journal, settings.journal_bytes, kept),
-        ModelCache(FileModels(state.models, durable=False), settings.cache_models), LogObserver(),
+        file_cache(state.models, settings.cache_models), LogObserver(),
         settings.combiner,
     )  # fmt: skip
     log.info("client is up", extra={"client": state.client})

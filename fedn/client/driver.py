@@ -178,6 +178,9 @@ class Client:
         except FednError as error:
             log.error("task %s failed: %s", task.kind, error.message, extra=where)
             self._decide(mc.WorkFailed(key, error.message, final=True))
+        except Exception as error:
+            log.exception("task %s failed", task.kind, extra=where)
+            self._decide(mc.WorkFailed(key, f"internal fault: {error}", final=True))
 
     async def _run_task(self, task: m.Task) -> mc.Event:
         with self._models.map(task.model) as model:

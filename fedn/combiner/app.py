@@ -17,8 +17,7 @@ from fedn.domain.errors import InvalidConfig
 from fedn.domain.ids import PROTOCOL_VERSION, CombinerName
 from fedn.domain.messages import Registration
 from fedn.running import first_of, run_until_signalled
-from fedn.stores.cache import ModelCache
-from fedn.stores.files import FileModels
+from fedn.stores.cache import file_cache
 from fedn.wire.channel import new_server
 from fedn.wire.reducer_link import HttpReducer
 
@@ -44,7 +43,7 @@ async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
         max_clients=settings.max_clients, client_grace=settings.client_grace, beat=settings.beat,
     )  # fmt: skip
     reducer = HttpReducer(settings.reducer)
-    models = ModelCache(FileModels(settings.data_dir / "models", durable=False), CACHED_MODELS)
+    models = file_cache(settings.data_dir / "models", CACHED_MODELS)
     combiner = Combiner(CombinerName(settings.name), reducer, models, settings.data_dir, limits)
     server, checks = new_server(), health.aio.HealthServicer()
     server.add_generic_rpc_handlers(handlers(combiner))

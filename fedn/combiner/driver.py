@@ -30,7 +30,6 @@ from fedn.domain.errors import (
     InvalidInput,
     LinkBroken,
     NotFound,
-    RefusalCode,
     StaleTerm,
     Unavailable,
 )
@@ -157,7 +156,7 @@ class Combiner:
         parts = self._rounds.pop((command.session, command.round), {})
         for number, run in parts.items():
             if not isinstance(run.state, mc.Sealed):
-                self._decide(run, ev.AbortAsked("the round was committed without this part", reoffer=False))
+                self._decide(run, ev.AbortAsked("the round was committed without this part", reoffer=True))
             later = [c for n, other in parts.items() if n > number for c in other.state.ledger.entries]
             self._decide(run, ev.RoundAcked(number in command.counted, frozenset(later)))
             run.close()
@@ -245,10 +244,9 @@ class Combiner:
         async with self._slots, upload.lock:
             if offset != upload.spool.offset:
                 raise Conflict(f"{upload.spool.offset} bytes are staged, not {offset}; offer again")
-            await self._stage(upload, chunks)
-            if upload.spool.offset < upload.header.size:
-                return
-            await self._judge(run, upload)
+            await self._stage(run, upload, chunks)
+            if upload.spool.offset == upload.header.size:
+                await self._judge(run, upload)
 
     async def close(self) -> None:
         """End every stream and drop every sum."""
@@ -320,23 +318,11 @@ class Combiner:
             )
         parts = self._rounds.get((header.session, header.round))
         if parts is None:
-            self._answer_unknown(header)
+            self._park(header)  # over, or not yet known here: the reducer knows
             return
         holding = [run for run in parts.values() if client in run.state.ledger.entries]
         run = (holding or list(parts.values()))[-1]
         self._apply(run, mc.step(run.state, ev.OfferMade(header)), inline)
-
-    def _answer_unknown(self, header: UpdateHeader) -> None:
-        """An offer for a round that is not here: over, or not yet known here. The reducer knows."""
-        later = [
-            number for session, number in self._rounds if session == header.session and number > header.round
-        ]
-        if later:
-            reason = f"round {header.round} is over, round {max(later)} is open"
-            at = (header.session, header.round, header.digest)
-            self.clients.send(header.client, m.UpdateRefused(*at, RefusalCode.STALE_ROUND, reason))
-        else:
-            self._park(header)
 
     def _park(self, header: UpdateHeader) -> None:
         if self._parked.add(header):
@@ -460,7 +446,7 @@ class Combiner:
         granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.spool.offset)
         self.clients.send(header.client, granted)
 
-    async def _stage(self, upload: Upload, chunks: AsyncIterator[Buffer]) -> None:
+    async def _stage(self, run: RoundRun, upload: Upload, chunks: AsyncIterator[Buffer]) -> None:
         while True:
             try:
                 chunk = await asyncio.wait_for(anext(chunks, None), self.limits.upload_idle)
@@ -468,13 +454,15 @@ class Combiner:
                 raise LinkBroken(f"nothing arrived for {self.limits.upload_idle:g} s") from None
             if chunk is None:
                 return
-            if upload.grant not in self._grants:
+            if run.sum.uploads.get(upload.header.client) is not upload:
                 raise NotFound("the grant is over; offer the update again")
             await self._off_loop(upload, partial(upload.spool.write, chunk))
 
     async def _judge(self, run: RoundRun, upload: Upload) -> None:
         header = upload.header
         refused = await self._off_loop(upload, lambda: run.sum.verify(upload))
+        if run.sum.uploads.get(header.client) is not upload:
+            return  # dropped while it was checked, and perhaps granted anew
         if refused:
             self._decide(run, ev.UpdateRejected(header.client, header.digest, refused))
         else:
@@ -510,7 +498,7 @@ class Combiner:
 
     def _snapshot(self) -> m.Snapshot:
         held = tuple(
-            m.RoundHeld(session, number, part, tuple(run.state.ledger.entries))
+            m.RoundHeld(session, number, part, run.listed)
             for (session, number), parts in self._rounds.items()
             for part, run in parts.items()
             if not isinstance(run.state, mc.Aborted)

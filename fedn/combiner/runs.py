@@ -100,6 +100,12 @@ class RoundRun:
         return m.Task(spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size,
                       spec.config, spec.seed, spec.inline)  # fmt: skip
 
+    @property
+    def listed(self) -> tuple[ClientId, ...]:
+        """Whose updates may count here: everybody listed, without those that were released."""
+        entries = self.state.ledger.entries.items()
+        return tuple(client for client, entry in entries if entry.standing is not mc.Standing.RELEASED)
+
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)
 

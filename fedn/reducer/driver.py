@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
@@ -81,6 +82,7 @@ class SessionDriver:
         self._machine: mc.State | None = None
         self._merger: PartMerger | None = None
         self._fetched: dict[rd.PartKey, Vector] = {}
+        self._opened: dict[rd.PartKey, asyncio.Event] = {}
         self._metrics: list[MetricRow] = []
         self._received: dict[ClientId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -194,7 +196,7 @@ class SessionDriver:
             case mc.Announce(phase):
                 self._announce(phase)
             case mc.DropSums():
-                self._merger, self._fetched, self._received = None, {}, {}
+                self._merger, self._fetched, self._received, self._opened = None, {}, {}, {}
             case _:
                 assert_never(command)
 
@@ -214,12 +216,25 @@ class SessionDriver:
             self._term, self.session, number, key.part, head.model, head.model_size, layout.digest, clients,
             self._config, plan.seed, plan.round_deadline, plan.aggregator, self._inline,
         )  # fmt: skip
+        opened = self._opened.setdefault(key, asyncio.Event())
         try:
-            async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec)):
+            wanted = partial(self._wanted, number, key)
+            async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec), wanted):
+                opened.set()
                 self._follow(number, key, event)
         except FednError as error:
             log.error("a part failed: %s", error.message, extra={"combiner": key.combiner, "round": number})
+            await asyncio.sleep(random.uniform(0.5, 1.0))  # it is opened again at once, and may fail again
             self._decide(mc.PartAborted(number, key, self._now()))
+        finally:
+            opened.set()
+
+    def _wanted(self, number: int, key: rd.PartKey) -> bool:
+        """Whether a part is still to be followed: it may be aborted, or its round over, meanwhile."""
+        phase = self._machine.phase if self._machine else None
+        if not isinstance(phase, mc.Running) or phase.round.number != number:
+            return False
+        return phase.round.legs[key].phase is rd.Phase.RUNNING
 
     def _follow(self, number: int, key: rd.PartKey, event: m.RoundEvent) -> None:
         match event:
@@ -227,7 +242,7 @@ class SessionDriver:
                 self._note_update(number, client, examples, metrics)
             case m.PartSealed(header, inline):
                 self._take_inline(key, header, inline)
-                self._decide(mc.PartSealed(number, key, header))
+                self._decide(mc.PartSealed(number, key, header, self._now()))
             case m.RoundAborted():
                 self._decide(mc.PartAborted(number, key, self._now()))
             case m.RoundOpened():
@@ -310,6 +325,9 @@ class SessionDriver:
         peer = self._find(combiner)
         if peer is None:
             return
+        for key, opened in list(self._opened.items()):
+            if key.combiner == combiner:
+                await opened.wait()  # a release must not overtake the part that it asks about
         ask = m.ReleaseUpdate(self._term, self.session, number, client)
         if answer := await peer.call(peer.incarnation, lambda link: link.release(ask)):
             self._decide(mc.ReleaseAnswered(number, client, answer.folded))
@@ -318,6 +336,8 @@ class SessionDriver:
         peer = self._find(key.combiner)
         if peer is None:
             return
+        if opened := self._opened.get(key):
+            await opened.wait()
         ask = m.AdmitClient(self._term, self.session, number, key.part, client)
         if answer := await peer.call(key.incarnation, lambda link: link.admit(ask)):
             self._decide(mc.AdmitAnswered(number, key, client, answer.admitted))

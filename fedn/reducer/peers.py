@@ -124,11 +124,17 @@ class Peer:
         return None
 
     async def stream(
-        self, incarnation: Incarnation, ask: Callable[[CombinerLink], AsyncIterator[T]]
+        self,
+        incarnation: Incarnation,
+        ask: Callable[[CombinerLink], AsyncIterator[T]],
+        wanted: Callable[[], bool] = lambda: True,
     ) -> AsyncIterator[T]:
-        """Follow a stream of this very process, calling again after a broken link, until it is lost."""
+        """Follow a stream of this very process, calling again after a broken link.
+
+        Until it ends, the process is lost, or it is not ``wanted`` any more.
+        """
         pause = RETRY_FIRST
-        while await self._reachable(incarnation):
+        while await self._reachable(incarnation) and wanted():
             try:
                 async for item in ask(self._link):
                     pause = RETRY_FIRST

@@ -11,12 +11,14 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
 
 from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import Digest
 from fedn.domain.messages import FetchRequest
 from fedn.domain.model import INLINE_BYTES
 from fedn.ports import Buffer, ModelStore
+from fedn.stores.files import FileModels
 from fedn.stores.memory import MemoryModels
 
 Fetch = Callable[[FetchRequest], AsyncIterator[Buffer]]
@@ -106,6 +108,11 @@ class ModelCache:
         for task in self._downloads.values():
             task.cancel()
         await asyncio.gather(*self._downloads.values(), return_exceptions=True)
+
+
+def file_cache(directory: Path, keep: int) -> ModelCache:
+    """A cache whose large models are files in ``directory``, which it alone uses."""
+    return ModelCache(FileModels(directory, durable=False), keep)
 
 
 async def resumed(fetch: Fetch, digest: Digest) -> AsyncIterator[Buffer]:
