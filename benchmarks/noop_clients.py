@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fedn import logs
+from fedn.client.app import IN_MEMORY_BYTES
 from fedn.client.driver import Client
 from fedn.client.journal import FileJournal
 from fedn.client.links import GrpcCombiner
@@ -56,7 +57,7 @@ class Silent:
 def client(url: str, directory: Path, number: int) -> Client:
     home = directory / f"client-{number}"
     name = ClientId(f"noop-{number}")
-    models = file_cache(home / "models", keep=2)
+    models = file_cache(home / "models", keep=2, in_memory=IN_MEMORY_BYTES)
     journal = FileJournal(home / "journal", 8 * 2**30)
     info, reducer = ClientInfo(name, name), HttpReducer(url)
     return Client(

@@ -179,7 +179,15 @@ class Ours:
             if time.monotonic() > until:
                 raise TimeoutError(f"waited too long for {what}; see {self.directory}")
             self.sandbox.check()
+            self._check_clients()
             time.sleep(LOOK_SECONDS)
+
+    def _check_clients(self) -> None:
+        """The directory is gone when the benchmark has failed, so the log has to come with the error."""
+        for process in self._clients:
+            if process.poll() is not None:
+                lines = (self.directory / "clients.log").read_text().splitlines()[-5:]
+                raise RuntimeError("\n".join(["a process of clients has stopped:", *lines]))
 
 
 @dataclass

@@ -80,7 +80,6 @@ class ReducerSettings(_Listener):
         "Where models are kept: file:relative/path, file:///absolute/path or memory:// (gone at exit).",
         min_length=1,
     )
-    data_dir: Path = _set(Path("fedn-data/reducer"), "Folder for parts on their way; made if missing.")
     max_model_bytes: ByteSize = _set(
         4 * 2**30, "Largest model that may be seeded, in bytes or as '4GiB'.", gt=0
     )

@@ -21,6 +21,9 @@ from fedn.wire.reducer_link import HttpReducer
 
 log = logging.getLogger("fedn.client")
 
+IN_MEMORY_BYTES = 256 * 2**20
+"""Models up to this size are cached in memory: training will hold a copy there anyway."""
+
 
 class LogObserver:
     """Implements ports.Observer: what happens goes to the log."""
@@ -50,7 +53,7 @@ async def serve(settings: ClientSettings, state: StateDir, app: object, stop: as
     client = Client(
         ClientInfo(state.client, state.name), reducer, GrpcCombiner, AppTrainer(app, state.client),
         FileJournal(state.journal, settings.journal_bytes, kept),
-        file_cache(state.models, settings.cache_models), LogObserver(),
+        file_cache(state.models, settings.cache_models, IN_MEMORY_BYTES), LogObserver(),
         settings.combiner,
     )  # fmt: skip
     log.info("client is up", extra={"client": state.client})

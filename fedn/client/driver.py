@@ -23,6 +23,7 @@ from fedn.domain.model import INLINE_BYTES
 from fedn.domain.update import UpdateHeader, finite_metrics
 from fedn.ports import Buffer, ClientLink, Journal, Observed, Observer, ReducerLink, Trainer
 from fedn.stores.cache import ModelCache
+from fedn.wire.chunks import split
 
 log = logging.getLogger("fedn.client")
 
@@ -54,6 +55,7 @@ class Client:
         self._prefer = prefer
         self._state = mc.State()
         self._link: ClientLink | None = None
+        self._fresh: tuple[str, bytes] = ("", b"")  # the last update, to send without reading it back
         self._outbox: asyncio.Queue[m.ClientMessage] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -152,6 +154,7 @@ class Client:
             case mc.SendUpload(header, grant, offset):
                 self._spawn(self._upload(header, grant, offset))
             case mc.ForgetUpdate(header):
+                self._fresh = ("", b"") if self._fresh[0] == header.digest else self._fresh
                 self._journal.settle(header.session, header.round)
             case mc.SendReport(key, model, examples, metrics):
                 report = m.ModelValidated(key.session, key.round, self.info.client, model, examples, metrics)
@@ -197,6 +200,7 @@ class Client:
             digest_of(trained.file), trained.layout, finite_metrics(trained.metrics),
         )  # fmt: skip
         self._journal.add(header, trained.file)
+        self._fresh = (header.digest, trained.file)
         return header
 
     async def _offer_later(self, header: UpdateHeader, attempt: int) -> None:
@@ -215,10 +219,15 @@ class Client:
         try:
             if self._link is None:
                 raise LinkBroken("detached before the upload began")
-            await self._link.submit(grant, offset, _stream(self._journal, header, offset))
+            await self._link.submit(grant, offset, self._chunks(header, offset))
         except (FednError, OSError) as error:
             log.info("upload broke: %s", error, extra={"session": header.session, "round": header.round})
             self._decide(mc.UploadBroke(header, grant))
+
+    async def _chunks(self, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:
+        digest, file = self._fresh
+        for chunk in split(file, offset) if digest == header.digest else self._journal.read(header, offset):
+            yield chunk
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -239,9 +248,3 @@ def backoff(attempt: int) -> float:
 async def _drain(queue: asyncio.Queue[m.ClientMessage]) -> AsyncIterator[m.ClientMessage]:
     while True:
         yield await queue.get()
-
-
-async def _stream(journal: Journal, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:
-    for chunk in journal.read(header, offset):
-        yield chunk
-        await asyncio.sleep(0)

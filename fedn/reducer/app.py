@@ -32,11 +32,10 @@ def run(settings: ReducerSettings) -> None:
 
 async def serve(settings: ReducerSettings, stop: asyncio.Event) -> None:
     """Open the stores, start the control loop and the web server, and close all when ``stop`` is set."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     state, models = open_state(settings.state_store), open_models(settings.model_store)
     hub = EventHub(streams=settings.event_streams)
     limits = Limits(settings.combiner_grace, settings.client_grace)
-    reducer = Reducer(state, models, GrpcCombinerControl, hub, settings.data_dir, limits)
+    reducer = Reducer(state, models, GrpcCombinerControl, hub, limits)
     service = ReducerService(reducer, asyncio.get_running_loop(), hub,
                              settings.max_model_bytes, settings.command_queue)  # fmt: skip
     try:

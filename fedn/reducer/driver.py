@@ -12,7 +12,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar, assert_never
 
 from fedn import plugins
@@ -21,7 +20,7 @@ from fedn.domain import messages as m
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Damaged, FednError, NotFound, StoreUnavailable
 from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, derived_seed
-from fedn.domain.model import INLINE_BYTES, Layout
+from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader, finite_metrics
@@ -45,6 +44,9 @@ from fedn.reducer.peers import Peer
 log = logging.getLogger("fedn.reducer")
 
 T = TypeVar("T")
+
+PARTS_IN_FLIGHT = 2
+"""Large parts that are fetched at once; each takes eight bytes of memory per averaged element."""
 Find = Callable[[CombinerName], Peer | None]
 
 
@@ -61,7 +63,6 @@ class SessionDriver:
         selector: ClientSelector,
         find: Find,
         observer: Observer,
-        spool: Path,
         orphan_grace: float,
     ) -> None:
         self.session: SessionId = info.session
@@ -73,7 +74,6 @@ class SessionDriver:
         self._selector = selector
         self._find = find
         self._observer = observer
-        self._spool = spool
         self._grace = orphan_grace
         self._config = canonical_json(dict(info.plan.config)).decode()
         self._committer = Committer(state, models, term, info.session, info.plan)
@@ -82,6 +82,7 @@ class SessionDriver:
         self._machine: mc.State | None = None
         self._merger: PartMerger | None = None
         self._fetched: dict[rd.PartKey, Vector] = {}
+        self._fetching = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._opened: dict[rd.PartKey, asyncio.Event] = {}
         self._metrics: list[MetricRow] = []
         self._received: dict[ClientId, int] = {}
@@ -260,21 +261,20 @@ class SessionDriver:
 
     def _take_inline(self, key: rd.PartKey, header: PartHeader, inline: bytes) -> None:
         if inline and len(inline) == header.size:
-            part = Part(header, self._spool)
-            part.spool.write(inline)
+            part = Part(header)
+            part.write(inline)
             self._fetched[key] = part.vector()
 
     async def _fetch(self, number: int, key: rd.PartKey, header: PartHeader) -> None:
         """Get a part's bytes, resuming after a broken link; a part that is damaged is asked for again."""
         peer = self._find(key.combiner)
         if peer is not None and header.size and key not in self._fetched:
-            part = Part(header, self._spool)
             try:
-                await peer.call(key.incarnation, lambda link: part.receive(
-                    link.fetch_part(m.FetchRequest(header.digest, part.spool.offset))))  # fmt: skip
-                vector = (
-                    part.vector() if header.size <= INLINE_BYTES else await asyncio.to_thread(part.vector)
-                )
+                part = self._part(header)
+                async with self._fetching:
+                    await peer.call(key.incarnation, lambda link: part.receive(
+                        link.fetch_part(m.FetchRequest(header.digest, part.offset))))  # fmt: skip
+                vector = part.vector()
             except (NotFound, Damaged) as error:
                 log.error(
                     "part unusable: %s", error.message, extra={"combiner": key.combiner, "round": number}
@@ -283,6 +283,12 @@ class SessionDriver:
                 return
             self._fetched[key] = vector
         self._decide(mc.PartFetched(number, key))
+
+    def _part(self, header: PartHeader) -> Part:
+        """Room for a part; its size is not believed before it is what the layout says."""
+        if self._layout is None or header.size != 8 * self._layout.float_elements:
+            raise Damaged(f"part {header.part} of {header.combiner} has {header.size} bytes")
+        return Part(header)
 
     def _merge(self, key: rd.PartKey) -> None:
         if self._merger is None and self._layout is not None:

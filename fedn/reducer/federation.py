@@ -12,7 +12,6 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fedn import plugins
@@ -55,16 +54,19 @@ class Reducer:
     """Implements ports.ReducerLink for its own process."""
 
     def __init__(
-        self, state: StateStore, models: ModelStore, dial: Dial, observer: Observer, spool: Path,
+        self,
+        state: StateStore,
+        models: ModelStore,
+        dial: Dial,
+        observer: Observer,
         limits: Limits = Limits(),
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.state = state
         self.models = models
         self.view = NetworkView(0, ())
         self.deposed = asyncio.Event()
         self._dial = dial
         self._observer = observer
-        self._spool = spool
         self._limits = limits
         self._term = 0
         self._peers: dict[CombinerName, Peer] = {}
@@ -193,7 +195,6 @@ class Reducer:
             selector=plugins.load("fedn.selectors", info.plan.selection)(),
             find=self._peers.get,
             observer=self._observer,
-            spool=self._spool,
             orphan_grace=self._limits.client_grace,
         )
         self._sessions[info.session] = driver

@@ -1,6 +1,6 @@
 """The reducer's data lane: fetched parts become a sum, the sum a model, the model a record.
 
-Blocking numerics and stores, called by `driver.py` in worker threads. A part is staged and its digest
+Blocking numerics and stores, called by `driver.py` in worker threads. A part's digest is
 checked before it touches the sum.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
+from hashlib import sha256
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import Head, RoundRecord, store_record
 from fedn.ports import Buffer, ModelStore, ServerOptimizer, StateStore, Vector
 from fedn.reducer.machine import CommitRound
-from fedn.wire.spool import Spool
 
 
 def read_layout(models: ModelStore, head: Head) -> Layout:
@@ -40,28 +39,41 @@ def read_inline(models: ModelStore, head: Head) -> bytes:
 
 
 class Part:
-    """A part on its way in."""
+    """A part on its way in: bytes fill the vector that they will be, and are hashed on the way.
 
-    def __init__(self, header: PartHeader, directory: Path) -> None:
+    ``offset`` is where a broken transfer resumes. Not one number is merged before the digest is right.
+    """
+
+    def __init__(self, header: PartHeader) -> None:
+        if header.size % 8 or header.size < 0:
+            raise Damaged(f"part {header.part} of {header.combiner} announces {header.size} bytes")
         self.header = header
-        self.spool = Spool(directory, header.size)
+        self.offset = 0
+        self._vector = np.empty(header.size // 8, dtype="<f8")
+        self._hash = sha256()
 
     async def receive(self, chunks: AsyncIterator[Buffer]) -> None:
-        """Stage the rest of the bytes; a broken stream keeps what came."""
+        """Take the rest of the bytes; a broken stream keeps what came."""
         async for chunk in chunks:
             if self.header.size <= INLINE_BYTES:
-                self.spool.write(chunk)
+                self.write(chunk)
             else:
-                await asyncio.to_thread(self.spool.write, chunk)
+                await asyncio.to_thread(self.write, chunk)
+
+    def write(self, chunk: Buffer) -> None:
+        """The next bytes. Raises Damaged beyond the announced size."""
+        end = self.offset + len(chunk)
+        if end > self.header.size:
+            raise Damaged(f"part {self.header.part} of {self.header.combiner} is longer than it says")
+        self._vector.data.cast("B")[self.offset : end] = chunk
+        self._hash.update(chunk)
+        self.offset = end
 
     def vector(self) -> Vector:
         """The checked sum, shape (elements,). Raises Damaged."""
-        if self.spool.offset != self.header.size or self.spool.digest() != self.header.digest:
+        if self.offset != self.header.size or self._hash.hexdigest() != self.header.digest:
             raise Damaged(f"part {self.header.part} of {self.header.combiner} is not what its digest says")
-        with self.spool.map() as data:
-            vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
-        self.spool.close()
-        return vector
+        return self._vector.astype(np.float64, copy=False)
 
 
 class Committer:

@@ -76,7 +76,7 @@ class Sandbox:
         """The reducer, on SQLite and files; started again it goes on with what is there."""
         home = self.directory / "reducer"
         stores = (f"--state-store=sqlite:///{home / 'state.db'}", f"--model-store=file://{home / 'models'}")
-        where = (f"--host={HOST}", f"--port={self.port}", f"--data-dir={home}")
+        where = (f"--host={HOST}", f"--port={self.port}")
         return self._start("reducer", "reducer", *where, *stores, *flags)
 
     def start_combiner(self, name: str, *flags: str) -> Process:

@@ -29,8 +29,10 @@ _TRIES = 6
 class ModelCache:
     """The ``keep`` most recently used models of each size class, and those in use however many."""
 
-    def __init__(self, large: ModelStore, keep: int) -> None:
+    def __init__(self, large: ModelStore, keep: int, in_memory: int = INLINE_BYTES) -> None:
+        """Models of at most ``in_memory`` bytes do not go to the ``large`` store."""
         self._stores = {True: MemoryModels(), False: large}
+        self._in_memory = in_memory
         self._keep = keep
         for leftover in list(large.digests()):
             large.delete(leftover)  # not durable, so not to be trusted after a crash
@@ -72,7 +74,7 @@ class ModelCache:
             return
         task = self._downloads.get(digest)
         if task is None:
-            task = asyncio.create_task(self._download(digest, size <= INLINE_BYTES, fetch))
+            task = asyncio.create_task(self._download(digest, size <= self._in_memory, fetch))
             self._downloads[digest] = task
             task.add_done_callback(lambda _: self._downloads.pop(digest, None))
         await asyncio.shield(task)
@@ -110,9 +112,9 @@ class ModelCache:
         await asyncio.gather(*self._downloads.values(), return_exceptions=True)
 
 
-def file_cache(directory: Path, keep: int) -> ModelCache:
+def file_cache(directory: Path, keep: int, in_memory: int = INLINE_BYTES) -> ModelCache:
     """A cache whose large models are files in ``directory``, which it alone uses."""
-    return ModelCache(FileModels(directory, durable=False), keep)
+    return ModelCache(FileModels(directory, durable=False), keep, in_memory)
 
 
 async def resumed(fetch: Fetch, digest: Digest) -> AsyncIterator[Buffer]:

@@ -99,8 +99,7 @@ class Federation:
 
     async def start_reducer(self) -> None:
         """Start the reducer, or another one on the same stores after `stop_reducer`."""
-        self.reducer = Reducer(self.state, self.models, self._control, self.story, self._directory,
-                               self._reducer_limits)  # fmt: skip
+        self.reducer = Reducer(self.state, self.models, self._control, self.story, self._reducer_limits)
         await self.reducer.start()
         for combiner in self.combiners.values():
             await self._register(combiner)
