@@ -25,8 +25,8 @@ Medians (quartiles) over all rounds; ratios are of each repetition's medians, ou
 Processes of each: {LAYOUT}; all on loopback.
 ours     reducer, combiners and clients over real gRPC and HTTP. Durable: every update in its client's
          journal and every model in the reducer's store (fsync of file and folder), every round a SQLite
-         commit (write-ahead log, synchronous = FULL); caches of models are not. Checked: digests of update, part and model,
-         layout, finiteness. Validation is off; clients change one number instead of training.
+         commit (write-ahead log, synchronous = FULL); caches of models are not. Checked: digests of update,
+         part and model, layout, finiteness. Validation is off; clients change one number instead of training.
 bare     the same bytes and barriers on asyncio gRPC: no store, no checks.
 checked  bare, and for each update a journal with fsync, sha256 at both ends, a staging file, finiteness;
          neither parts nor models are hashed or stored.

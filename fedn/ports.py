@@ -77,7 +77,7 @@ class ClientSelector(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model as people list it. ``origin`` is 'seed' or 'session/round'."""
+    """A model as people list it. ``origin`` is 'seed'; committed models are listed by the trail."""
 
     digest: Digest
     size: int

@@ -155,7 +155,7 @@ class Client:
                 self._spawn(self._upload(header, grant, offset))
             case mc.ForgetUpdate(header):
                 self._fresh = ("", b"") if self._fresh[0] == header.digest else self._fresh
-                self._journal.settle(header.session, header.round)
+                self._forget(header)
             case mc.SendReport(key, model, examples, metrics):
                 report = m.ModelValidated(key.session, key.round, self.info.client, model, examples, metrics)
                 self._outbox.put_nowait(report)
@@ -164,6 +164,13 @@ class Client:
                 self._outbox.put_nowait(m.TaskFailed(key.session, key.round, key.kind, reason))
             case _:
                 assert_never(command)
+
+    def _forget(self, header: UpdateHeader) -> None:
+        """What can't be forgotten now (a full disk) is offered, and settled, again after a restart."""
+        try:
+            self._journal.settle(header.session, header.round)
+        except OSError as error:
+            log.error("an update stays in the journal: %s", error, extra={"round": header.round})
 
     async def _work(self, task: m.Task) -> None:
         """Fetch the model and run the user's code; say how it went."""

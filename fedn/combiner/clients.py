@@ -10,6 +10,8 @@ from fedn.domain.ids import ClientId, SessionId
 from fedn.domain.messages import ClientInfo, CombinerMessage
 from fedn.domain.update import UpdateHeader
 
+MAX_PARKED_EACH = 8
+"""Offers of one client that may wait for the reducer."""
 OUTBOX = 256
 """Messages that may wait for one client before it counts as gone."""
 
@@ -87,9 +89,11 @@ class Parked:
 
     def add(self, header: UpdateHeader) -> bool:
         """Note an offer; False at the limit, where the client offers again on its next attach."""
-        if len(self._offers) >= self._limit:
+        key = (header.client, header.session, header.round)
+        own = sum(client == header.client for client, *_ in self._offers)
+        if key not in self._offers and (len(self._offers) >= self._limit or own >= MAX_PARKED_EACH):
             return False
-        self._offers[header.client, header.session, header.round] = header
+        self._offers[key] = header
         return True
 
     def drop(self, client: ClientId, session: SessionId, round_: int) -> None:

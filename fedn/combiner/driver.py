@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, assert_never
@@ -22,10 +22,10 @@ from fedn.combiner.clients import Attachment, Clients, Parked
 from fedn.combiner.limits import Limits
 from fedn.combiner.runs import Listeners, RoundRun, ValidationRun
 from fedn.combiner.staging import PartSum, Upload
+from fedn.combiner.uploads import Uploads, off_loop
 from fedn.domain import messages as m
 from fedn.domain.errors import (
     Busy,
-    Conflict,
     FednError,
     InvalidInput,
     LinkBroken,
@@ -47,7 +47,7 @@ from fedn.domain.ids import (
 from fedn.domain.model import INLINE_BYTES, layout_of
 from fedn.domain.part import PartHeader
 from fedn.domain.round import RoundSpec, ValidationSpec
-from fedn.domain.update import UpdateHeader, check_header, check_metrics
+from fedn.domain.update import UpdateHeader, check_header, check_report
 from fedn.ports import Buffer, ReducerLink
 from fedn.stores.cache import ModelCache
 from fedn.wire.chunks import split
@@ -73,15 +73,13 @@ class Combiner:
         self.clients = Clients(limits.max_clients)
         self._reducer = reducer
         self._models = models
-        self._spool = spool
         self._term = 0
         self._draining = ""
         self._rounds: dict[tuple[SessionId, int], dict[int, RoundRun]] = {}
         self._opening: dict[tuple[SessionId, int], asyncio.Lock] = {}
         self._validations: dict[tuple[SessionId, int], ValidationRun] = {}
         self._parked = Parked(limits.max_parked)
-        self._grants: dict[str, tuple[RoundRun, Upload]] = {}
-        self._slots = asyncio.Semaphore(limits.uploads_in_flight)
+        self._uploads = Uploads(spool, limits)
         self._watchers = Listeners[m.CombinerEvent]()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -114,6 +112,7 @@ class Combiner:
                 yield event
                 if isinstance(event, m.PartSealed | m.RoundAborted):
                     return
+        raise LinkBroken("this stream fell too far behind; call again")
 
     async def run_validation(self, spec: ValidationSpec) -> AsyncIterator[m.ValidationEvent]:
         """Have the listed clients evaluate a model; ends with ValidationSealed."""
@@ -159,18 +158,26 @@ class Combiner:
                 self._decide(run, ev.AbortAsked("the round was committed without this part", reoffer=True))
             later = [c for n, other in parts.items() if n > number for c in other.state.ledger.entries]
             self._decide(run, ev.RoundAcked(number in command.counted, frozenset(later)))
-            run.close()
+            self._close(run)
 
     async def abort(self, command: m.AbortRound) -> None:
         """Drop the sums of a round's part. Again, or unknown: nothing."""
         self._adopt(command.term)
-        parts = self._rounds.get((command.session, command.round), {})
-        if run := parts.pop(command.part, None):
-            self._decide(run, ev.AbortAsked(command.reason, command.reoffer))
-            run.close()
+        self._drop_part(command.session, command.round, command.part, command.reason, command.reoffer)
+
+    def _drop_part(self, session: SessionId, number: int, part: int, reason: str, reoffer: bool) -> None:
+        parts = self._rounds.get((session, number), {})
+        if run := parts.pop(part, None):
+            self._decide(run, ev.AbortAsked(reason, reoffer))
+            self._close(run)
         if not parts:
-            self._rounds.pop((command.session, command.round), None)
-            self._opening.pop((command.session, command.round), None)
+            self._rounds.pop((session, number), None)
+            self._opening.pop((session, number), None)
+
+    def _close(self, run: RoundRun) -> None:
+        for client in list(run.sum.uploads):
+            self._uploads.drop(run, client)
+        run.close()
 
     async def release(self, command: m.ReleaseUpdate) -> m.ReleaseAnswer:
         """Whether the client's update counts here; if not it never will."""
@@ -238,15 +245,7 @@ class Combiner:
             NotFound: the grant is not (or no more) valid; offer again.
             Conflict: the offset is not where the staged bytes end; offer again.
         """
-        if grant not in self._grants:
-            raise NotFound("no such grant; offer the update again")
-        run, upload = self._grants[grant]
-        async with self._slots, upload.lock:
-            if offset != upload.spool.offset:
-                raise Conflict(f"{upload.spool.offset} bytes are staged, not {offset}; offer again")
-            await self._stage(run, upload, chunks)
-            if upload.spool.offset == upload.header.size:
-                await self._judge(run, upload)
+        await self._uploads.receive(grant, offset, chunks, self._judge)
 
     async def close(self) -> None:
         """End every stream and drop every sum."""
@@ -256,7 +255,7 @@ class Combiner:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for parts in self._rounds.values():
             for run in parts.values():
-                run.close()
+                self._close(run)
         for validation in list(self._validations.values()):
             validation.close()
         self._watchers.close()
@@ -301,7 +300,7 @@ class Combiner:
                 if validation := self._validations.get((session, round_)):
                     validation.give_up(client)
             case m.ModelValidated():
-                check_metrics(message.metrics)
+                check_report(message.examples, message.metrics)
                 if validation := self._validations.get((message.session, message.round)):
                     validation.report(client, message)
             case m.Beat():
@@ -391,8 +390,7 @@ class Combiner:
             case ev.GrantUpload(header):
                 self._grant(run, header, inline)
             case ev.DropUpload(client):
-                if upload := run.sum.drop(client):
-                    self._grants.pop(upload.grant, None)
+                self._uploads.drop(run, client)
             case ev.RefuseUpdate(header, refused):
                 log.warning(
                     "update refused: %s", refused.reason, extra={"client": header.client, "round": at[1]}
@@ -400,7 +398,7 @@ class Combiner:
                 answer = m.UpdateRefused(*at, header.digest, refused.code, refused.reason)
                 self.clients.send(header.client, answer)
             case ev.FoldUpdate(header):
-                self._spawn(self._fold(run, header))
+                self._spawn(self._guarded(run, self._fold(run, header)))
             case ev.SendReceipt(header):
                 receipt = m.Receipt(*at, header.client, header.digest, self.name, self.incarnation, spec.part)
                 self.clients.send(header.client, receipt)
@@ -409,7 +407,7 @@ class Combiner:
             case ev.AnswerRelease():
                 pass  # read by release(), which asked
             case ev.HashSum():
-                self._spawn(self._hash(run))
+                self._spawn(self._guarded(run, self._hash(run)))
             case ev.AnnounceSeal(digest, size):
                 run.end(self._sealed(run, digest, size))
             case ev.AnnounceAbort(reason):
@@ -434,34 +432,25 @@ class Combiner:
 
     def _grant(self, run: RoundRun, header: UpdateHeader, inline: bytes) -> None:
         """Make room for the bytes; take those that came along, or tell the client to send them."""
-        upload = run.sum.uploads.get(header.client)
-        if upload is None:
-            upload = Upload(secrets.token_hex(8), header, self._spool)
-            run.sum.uploads[header.client] = upload
-            self._grants[upload.grant] = (run, upload)
-        if inline and upload.spool.offset == 0 and len(inline) == header.size:
-            upload.spool.write(inline)
-            self._spawn(self._judge(run, upload))
+        upload = self._uploads.grant(run, header)
+        if inline and upload.offset == 0 and len(inline) == header.size:
+            self._spawn(self._guarded(run, self._take(run, upload, inline)))
             return
-        granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.spool.offset)
+        granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.offset)
         self.clients.send(header.client, granted)
 
-    async def _stage(self, run: RoundRun, upload: Upload, chunks: AsyncIterator[Buffer]) -> None:
-        while True:
-            try:
-                chunk = await asyncio.wait_for(anext(chunks, None), self.limits.upload_idle)
-            except TimeoutError:
-                raise LinkBroken(f"nothing arrived for {self.limits.upload_idle:g} s") from None
-            if chunk is None:
-                return
-            if run.sum.uploads.get(upload.header.client) is not upload:
-                raise NotFound("the grant is over; offer the update again")
-            await self._off_loop(upload, partial(upload.spool.write, chunk))
+    async def _take(self, run: RoundRun, upload: Upload, inline: bytes) -> None:
+        """The bytes of a small update, which came along with its offer."""
+        async with upload.lock:
+            if upload.offset == 0 and self._uploads.current(run, upload):
+                upload.write(inline)
+                await self._judge(run, upload)
 
     async def _judge(self, run: RoundRun, upload: Upload) -> None:
+        """All bytes are here: check them, and let the machine decide. The caller holds the lock."""
         header = upload.header
-        refused = await self._off_loop(upload, lambda: run.sum.verify(upload))
-        if run.sum.uploads.get(header.client) is not upload:
+        refused = await off_loop(upload, lambda: run.sum.verify(upload))
+        if not self._uploads.current(run, upload):
             return  # dropped while it was checked, and perhaps granted anew
         if refused:
             self._decide(run, ev.UpdateRejected(header.client, header.digest, refused))
@@ -472,10 +461,9 @@ class Combiner:
         upload = run.sum.uploads.get(header.client)
         if upload is None:
             return  # the round was dropped meanwhile
-        async with run.folding:
-            await self._off_loop(upload, lambda: run.sum.fold(upload))
-        run.sum.drop(header.client)
-        self._grants.pop(upload.grant, None)
+        async with upload.lock, run.folding:
+            await off_loop(upload, lambda: run.sum.fold(upload))
+        self._uploads.drop(run, header.client)
         run.receive(m.UpdateReceived(header.client, header.examples, header.metrics))
         self._decide(run, ev.UpdateFolded(header.client, header.digest))
 
@@ -485,9 +473,17 @@ class Combiner:
         if isinstance(run.state, mc.Closing):
             self._decide(run, ev.SumHashed(digest, size))
 
-    async def _off_loop(self, upload: Upload, work: Callable[[], T]) -> T:
-        """Run blocking work: here if it is tiny, else in a worker thread."""
-        return work() if upload.small else await asyncio.to_thread(work)
+    async def _guarded(self, run: RoundRun, work: Coroutine[None, None, None]) -> None:
+        """A fault on the data lane may have left half of something in the sum: the part is dropped.
+
+        Its clients offer again, and the reducer opens the next part for them.
+        """
+        try:
+            await work
+        except Exception as error:
+            spec = run.state.ledger.spec
+            log.exception("a part is dropped", extra={"session": spec.session, "round": spec.round})
+            self._drop_part(spec.session, spec.round, spec.part, f"internal fault: {error}", reoffer=True)
 
     # --- odds --------------------------------------------------------------------------------------
 

@@ -15,18 +15,41 @@ from fedn.domain.errors import InvalidModel, RefusalCode, Refused
 from fedn.domain.ids import ClientId, Digest, digest_of
 from fedn.domain.model import INLINE_BYTES, Layout, layout_of
 from fedn.domain.update import UpdateHeader
-from fedn.ports import Aggregator, Vector
+from fedn.ports import Aggregator, Buffer, Vector
 from fedn.wire.spool import Spool
 
 
 class Upload:
-    """One granted update on its way in."""
+    """One granted update on its way in. Takes room only from its first byte on.
+
+    Whoever writes or reads its bytes holds ``lock``.
+    """
 
     def __init__(self, grant: str, header: UpdateHeader, directory: Path) -> None:
         self.grant = grant
         self.header = header
-        self.spool = Spool(directory, header.size)
         self.lock = asyncio.Lock()
+        self._directory = directory
+        self._spool: Spool | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are staged."""
+        return self._spool.offset if self._spool else 0
+
+    @property
+    def spool(self) -> Spool:
+        """Where the bytes are."""
+        if self._spool is None:
+            self._spool = Spool(self._directory, self.header.size)
+        return self._spool
+
+    def write(self, chunk: Buffer) -> None:
+        self.spool.write(chunk)
+
+    def close(self) -> None:
+        if self._spool:
+            self._spool.close()
 
     @property
     def small(self) -> bool:
@@ -66,13 +89,6 @@ class PartSum:
             start = len(file) - self.layout.data_bytes
             self._aggregator.accumulate(self._total, file[start:], self.layout, upload.header.examples)
 
-    def drop(self, client: ClientId) -> Upload | None:
-        """Forget an upload and its staged bytes."""
-        upload = self.uploads.pop(client, None)
-        if upload:
-            upload.spool.close()
-        return upload
-
     def bytes(self) -> memoryview:
         """The sum as the bytes of a part; empty when nothing was folded."""
         return memoryview(b"") if self._total is None else self._total.data.cast("B")
@@ -83,6 +99,4 @@ class PartSum:
         return digest_of(data), len(data)
 
     def close(self) -> None:
-        for client in list(self.uploads):
-            self.drop(client)
         self._total = None

@@ -148,7 +148,6 @@ def _tree(cls: type[FednError]) -> Iterator[type[FednError]]:
 class RefusalCode(StrEnum):
     """Why an update is not taken. Each is final for that update: the client drops it."""
 
-    STALE_ROUND = "stale_round"
     WRONG_BASE_MODEL = "wrong_base_model"
     WRONG_LAYOUT = "wrong_layout"
     NOT_SELECTED = "not_selected"

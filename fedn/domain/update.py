@@ -73,6 +73,13 @@ def check_metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:
     return metrics
 
 
+def check_report(examples: int, metrics: Mapping[str, float]) -> None:
+    """Check a validation's weight and metrics; raise InvalidInput naming what is wrong."""
+    if not 0 <= examples <= MAX_EXAMPLES:
+        raise InvalidInput("examples", f"{examples}", f"0 to {MAX_EXAMPLES} are allowed")
+    check_metrics(metrics)
+
+
 def finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that are numbers; NaN and infinities can't be stored as JSON and are left out."""
     return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

@@ -23,7 +23,7 @@ from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, deri
 from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, RoundSpec, ValidationSpec
-from fedn.domain.update import UpdateHeader, finite_metrics
+from fedn.domain.update import MAX_EXAMPLES, UpdateHeader, finite_metrics
 from fedn.ports import (
     ClientSelector,
     CombinerLink,
@@ -84,6 +84,8 @@ class SessionDriver:
         self._fetched: dict[rd.PartKey, Vector] = {}
         self._fetching = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._opened: dict[rd.PartKey, asyncio.Event] = {}
+        self._parts: dict[rd.PartKey, asyncio.Task[None]] = {}
+        self._books_closed = asyncio.Event()
         self._metrics: list[MetricRow] = []
         self._received: dict[ClientId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,6 +111,10 @@ class SessionDriver:
 
     def stop(self, reason: str) -> None:
         self._decide(mc.StopAsked(reason))
+
+    def fail(self, reason: str) -> None:
+        """End the session because of a fault of ours."""
+        self._decide(mc.CommitFailed(reason))
 
     @property
     def progress(self) -> Mapping[str, Any]:
@@ -163,14 +169,14 @@ class SessionDriver:
     def _do(self, command: mc.Command) -> None:
         match command:
             case rd.OpenPart(key, clients):
-                self._spawn(self._run_part(self._round, key, clients))
+                self._parts[key] = self._spawn(self._run_part(self._round, key, clients))
             case rd.FetchPart(key, header):
                 self._spawn(self._fetch(self._round, key, header))
             case rd.MergePart(key):
                 self._merge(key)
             case rd.AbortPart(key, reason, reoffer):
                 abort = m.AbortRound(self._term, self.session, self._round, key.part, reason, reoffer)
-                self._ask(key.combiner, lambda link: link.abort(abort))
+                self._spawn(self._abort(key, abort))
             case rd.AskRelease(combiner, client):
                 self._spawn(self._release(self._round, combiner, client))
             case rd.Admit(key, client):
@@ -180,8 +186,7 @@ class SessionDriver:
                 self._ask(combiner, lambda link: link.settle(settle))
             case mc.SelectClients(round_, clients, limit):
                 seed = derived_seed(self._plan.seed, round_, "selection")
-                chosen = self._selector.select(clients, limit, seed)
-                asyncio.get_running_loop().call_soon(self._decide, mc.ClientsSelected(tuple(chosen)))
+                self._spawn(self._select(clients, limit, seed))
             case mc.CommitRound():
                 self._spawn(self._commit(command))
             case mc.AckRound(combiner, round_, counted):
@@ -200,6 +205,15 @@ class SessionDriver:
                 self._merger, self._fetched, self._received, self._opened = None, {}, {}, {}
             case _:
                 assert_never(command)
+
+    async def _select(self, clients: tuple[ClientId, ...], limit: int, seed: int) -> None:
+        try:
+            chosen = self._selector.select(clients, limit, seed)
+        except Exception as error:  # a plug-in's fault ends the session that chose it
+            log.exception("the selector failed", extra={"session": self.session})
+            self.fail(f"selector {self._plan.selection!r} failed: {error}")
+        else:
+            self._decide(mc.ClientsSelected(tuple(chosen)))
 
     # --- rounds --------------------------------------------------------------------------------------
 
@@ -242,6 +256,7 @@ class SessionDriver:
             case m.UpdateReceived(client, examples, metrics):
                 self._note_update(number, client, examples, metrics)
             case m.PartSealed(header, inline):
+                self._check_part(number, key, header, inline)
                 self._take_inline(key, header, inline)
                 self._decide(mc.PartSealed(number, key, header, self._now()))
             case m.RoundAborted():
@@ -270,7 +285,7 @@ class SessionDriver:
         peer = self._find(key.combiner)
         if peer is not None and header.size and key not in self._fetched:
             try:
-                part = self._part(header)
+                part = Part(header)
                 async with self._fetching:
                     await peer.call(key.incarnation, lambda link: part.receive(
                         link.fetch_part(m.FetchRequest(header.digest, part.offset))))  # fmt: skip
@@ -284,11 +299,19 @@ class SessionDriver:
             self._fetched[key] = vector
         self._decide(mc.PartFetched(number, key))
 
-    def _part(self, header: PartHeader) -> Part:
-        """Room for a part; its size is not believed before it is what the layout says."""
-        if self._layout is None or header.size != 8 * self._layout.float_elements:
-            raise Damaged(f"part {header.part} of {header.combiner} has {header.size} bytes")
-        return Part(header)
+    def _check_part(self, number: int, key: rd.PartKey, header: PartHeader, inline: bytes) -> None:
+        """Believe no combiner: whose part it is, how long it is, and that sums and names go together."""
+        elements = self._layout.float_elements if self._layout else 0
+        identity = (header.session, header.round, header.combiner, header.incarnation, header.part)
+        weights = [contributor.examples for contributor in header.contributors]
+        sound = (
+            identity == (self.session, number, *key)
+            and header.size == (8 * elements if weights else 0)
+            and len(inline) in (0, header.size)
+            and all(1 <= weight <= MAX_EXAMPLES for weight in weights)
+        )
+        if not sound:
+            raise Damaged(f"part {key.part} of {key.combiner} does not fit its round")
 
     def _merge(self, key: rd.PartKey) -> None:
         if self._merger is None and self._layout is not None:
@@ -317,6 +340,10 @@ class SessionDriver:
         except FednError as error:
             self._decide(mc.CommitFailed(error.message))
             return
+        except Exception as error:
+            log.exception("a commit failed", extra={"session": self.session, "round": command.round})
+            self._decide(mc.CommitFailed(f"internal fault: {error}"))
+            return
         self._head, self._inline = head, read_inline(self._models, head)
         rows, self._metrics = self._metrics, []
         contributors = sum(len(part.contributors) for part in command.parts)
@@ -326,6 +353,19 @@ class SessionDriver:
         self._decide(mc.RoundCommitted(head))
         if rows:
             await self._persist(self._store.add_metrics, rows)
+
+    async def _abort(self, key: rd.PartKey, abort: m.AbortRound) -> None:
+        """Stop following the part first, so that a late RunRound does not open it after all.
+
+        That a session is over is told only once it is durable.
+        """
+        if following := self._parts.pop(key, None):
+            following.cancel()
+            await asyncio.wait([following])
+        if self._machine and isinstance(self._machine.phase, mc.Ended):
+            await self._books_closed.wait()
+        if peer := self._find(key.combiner):
+            await peer.call(key.incarnation, lambda link: link.abort(abort))
 
     async def _release(self, number: int, combiner: CombinerName, client: ClientId) -> None:
         peer = self._find(combiner)
@@ -406,6 +446,7 @@ class SessionDriver:
     async def _close_books(self, outcome: str, reason: str) -> None:
         """The end is durable before it is told."""
         await self._persist(self._store.set_session_state, self.session, outcome, reason, self._term)
+        self._books_closed.set()
         self._tell(f"session_{outcome}", reason=reason)
         self.ended.set()
 
@@ -430,18 +471,17 @@ class SessionDriver:
         if peer := self._find(combiner):
             self._spawn(_ignored(peer.call(peer.incarnation, ask)))
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
+        return task
 
     def _reap(self, task: asyncio.Task[None]) -> None:
+        """A task that failed in a way that nobody foresaw: it is logged, and the session goes on."""
         self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        log.error("session task failed: %s", error, exc_info=error, extra={"session": self.session})
-        if not isinstance(error, FednError) or error.code == "invalid_transition":
-            self._decide(mc.CommitFailed(f"internal fault: {error}"))
+        if not task.cancelled() and (error := task.exception()):
+            log.error("session task failed: %s", error, exc_info=error, extra={"session": self.session})
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

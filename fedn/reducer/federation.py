@@ -10,8 +10,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fedn import plugins
@@ -97,7 +98,18 @@ class Reducer:
             self._observer.observe(
                 Observed("session_resumed", {"session": info.session, "round": info.head.round})
             )
-            await self._run(info)
+            try:
+                await self._run(info)
+            except Exception as error:  # one that can't go on must not keep the others
+                await self._give_up(info.session, error)
+
+    async def _give_up(self, session: SessionId, error: Exception) -> None:
+        """A session that can't be run here has failed; its committed rounds stay."""
+        log.error("a session can't go on: %s", error, exc_info=error, extra={"session": session})
+        self._sessions.pop(session, None)
+        self._early.pop(session, None)
+        await asyncio.to_thread(self.state.set_session_state, session, "failed", str(error), self._term)
+        self._observer.observe(Observed("session_failed", {"session": session, "reason": str(error)}))
 
     async def close(self) -> None:
         """Stop everything; running sessions go on when a reducer starts again."""
@@ -168,7 +180,11 @@ class Reducer:
         await asyncio.to_thread(self.state.add_session, info, genesis)
         self._observer.observe(Observed("session_started", {"session": session, "name": info.name,
                                                             "rounds": plan.rounds}))  # fmt: skip
-        await self._run(info)
+        try:
+            await self._run(info)
+        except Exception as error:
+            await self._give_up(session, error)
+            raise
         return info
 
     async def stop_session(self, session: SessionId) -> SessionInfo:
@@ -235,7 +251,7 @@ class Reducer:
             for client in station.clients & self._expected.keys():
                 del self._expected[client]
         for session in list(self._sessions.values()):
-            session.network_changed(network)
+            self._guard(session, partial(session.network_changed, network))
         self._changed.set()
         clients = sum(len(station.clients) for station in network.values())
         self._observer.observe(Observed("network_changed", {"combiners": len(network), "clients": clients}))
@@ -253,16 +269,24 @@ class Reducer:
     def _combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
         self._observer.observe(Observed("combiner_lost", {"combiner": combiner}))
         for session in list(self._sessions.values()):
-            session.combiner_lost(combiner, incarnation)
+            self._guard(session, partial(session.combiner_lost, combiner, incarnation))
 
     def _release_requested(self, combiner: CombinerName, header: UpdateHeader) -> None:
         driver = self._sessions.get(header.session)
         if header.session in self._early:
             self._early[header.session].append((combiner, header))  # its session is about to go on
         elif driver is not None:
-            driver.release_requested(combiner, header)
+            self._guard(driver, partial(driver.release_requested, combiner, header))
         else:
             self._spawn(settle_from_record(self.state, self._term, self._peers.get(combiner), header))
+
+    def _guard(self, session: SessionDriver, tell: Callable[[], None]) -> None:
+        """What goes wrong in one session's decision ends that session, and nothing else."""
+        try:
+            tell()
+        except Exception as error:
+            log.exception("a session's machine failed", extra={"session": session.session})
+            session.fail(f"internal fault: {error}")
 
     def _depose(self, error: StaleTerm) -> None:
         log.error("another reducer has taken over: %s", error.message)

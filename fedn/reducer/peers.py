@@ -102,6 +102,8 @@ class Peer:
                 log.info("combiner out of reach: %s", error.message, extra={"combiner": self.name})
                 if isinstance(error, Incompatible):
                     since = -RETRY_FOR
+            except Exception:
+                log.exception("watching failed", extra={"combiner": self.name})
             self._down()
             wait = pause * random.uniform(0.5, 1.0) if loop.time() - since < RETRY_FOR else None
             pause = min(RETRY_MOST, pause * 2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -51,7 +52,7 @@ class Spool:
         if self._file is None:
             self._memory += chunk
         else:
-            _write_all(self._file, memoryview(chunk))
+            _write_all(self._file, memoryview(chunk), self.offset)
         self._hash.update(chunk)
         self.offset += len(chunk)
 
@@ -96,11 +97,15 @@ def _temporary(directory: Path) -> IO[bytes]:
         raise StoreUnavailable(f"no temporary file in {directory}: {error.strerror}") from error
 
 
-def _write_all(file: IO[bytes], view: memoryview) -> None:
-    """An unbuffered file may take less than it is given."""
+def _write_all(file: IO[bytes], view: memoryview, offset: int) -> None:
+    """Write at ``offset``, wherever a failed write left the file's own position.
+
+    A file may take less than it is given.
+    """
     try:
         while view:
-            view = view[file.write(view) :]
+            written = os.pwrite(file.fileno(), view, offset)
+            view, offset = view[written:], offset + written
     except OSError as error:
         raise StoreUnavailable(f"can't write a temporary file: {error.strerror}") from error
 
