@@ -37,7 +37,6 @@ from fedn.domain.ids import (
     PROTOCOL_VERSION,
     ClientId,
     CombinerName,
-    Digest,
     Incarnation,
     SessionId,
     check_id,
@@ -45,7 +44,6 @@ from fedn.domain.ids import (
     incompatible,
 )
 from fedn.domain.model import INLINE_BYTES, layout_of
-from fedn.domain.part import PartHeader
 from fedn.domain.round import RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader, check_header, check_report
 from fedn.ports import Buffer, ReducerLink
@@ -409,7 +407,7 @@ class Combiner:
             case ev.HashSum():
                 self._spawn(self._guarded(run, self._hash(run)))
             case ev.AnnounceSeal(digest, size):
-                run.end(self._sealed(run, digest, size))
+                run.seal(self.name, self.incarnation, digest, size)
             case ev.AnnounceAbort(reason):
                 run.end(m.RoundAborted(reason))
             case ev.SettleClient(client, counted, reason):
@@ -418,15 +416,6 @@ class Combiner:
                 self.clients.send(client, m.Reoffer(*at))
             case _:
                 assert_never(command)
-
-    def _sealed(self, run: RoundRun, digest: Digest, size: int) -> m.PartSealed:
-        ledger = run.state.ledger
-        spec = ledger.spec
-        header = PartHeader(
-            spec.session, spec.round, self.name, self.incarnation, spec.part, digest, size,
-            ledger.contributors, ledger.absences(mc.Standing.REFUSED), ledger.absences(mc.Standing.LOST),
-        )  # fmt: skip
-        return m.PartSealed(header, bytes(run.sum.bytes()) if size <= INLINE_BYTES else b"")
 
     # --- data --------------------------------------------------------------------------------------
 

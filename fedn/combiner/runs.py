@@ -11,7 +11,9 @@ from fedn.combiner import machine as mc
 from fedn.combiner import validation as va
 from fedn.combiner.staging import PartSum
 from fedn.domain import messages as m
-from fedn.domain.ids import ClientId
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation
+from fedn.domain.model import INLINE_BYTES
+from fedn.domain.part import PartHeader
 from fedn.domain.round import ValidationSpec
 
 E = TypeVar("E")
@@ -117,6 +119,16 @@ class RoundRun:
     def end(self, ending: m.PartSealed | m.RoundAborted) -> None:
         self.ending = ending
         self.listeners.publish(ending)
+
+    def seal(self, combiner: CombinerName, incarnation: Incarnation, digest: Digest, size: int) -> None:
+        """End with the part's header; few bytes ride along."""
+        ledger = self.state.ledger
+        spec = ledger.spec
+        header = PartHeader(
+            spec.session, spec.round, combiner, incarnation, spec.part, digest, size,
+            ledger.contributors, ledger.absences(mc.Standing.REFUSED), ledger.absences(mc.Standing.LOST),
+        )  # fmt: skip
+        self.end(m.PartSealed(header, bytes(self.sum.bytes()) if size <= INLINE_BYTES else b""))
 
     def close(self) -> None:
         """Forget the sum. Call it once."""

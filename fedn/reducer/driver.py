@@ -40,6 +40,7 @@ from fedn.reducer import round as rd
 from fedn.reducer.merging import Committer, Part, read_inline, read_layout
 from fedn.reducer.network import Network
 from fedn.reducer.peers import Peer
+from fedn.reducer.records import ack_from_record, settle_from_record, summary
 
 log = logging.getLogger("fedn.reducer")
 
@@ -397,7 +398,7 @@ class SessionDriver:
         try:
             await asyncio.gather(*(self._validate_at(name, head, inline, rows) for name in network))
             await self._persist(self._store.add_metrics, rows)
-            self._tell("round_validated", round=head.round, **weighted_means(rows))
+            self._tell("round_validated", round=head.round, **summary(rows))
         except FednError as error:
             log.warning("validation of round %s failed: %s", head.round, error.message)
         finally:
@@ -489,53 +490,3 @@ class SessionDriver:
 
 async def _ignored(call: Coroutine[Any, Any, object]) -> None:
     await call
-
-
-async def settle_from_record(store: StateStore, term: int, peer: Peer | None, header: UpdateHeader) -> None:
-    """Tell a client whether its update of a round that is over is in the record."""
-    if peer is None:
-        return
-
-    def counted() -> tuple[bool, str]:
-        try:
-            record = store.record(header.session, header.round).record
-        except NotFound:
-            return False, "the session is over or unknown"
-        names = {(c.client, c.digest) for c in record.contributors}
-        if (header.client, header.digest) in names:
-            return True, ""
-        return False, f"stale round: round {header.round} was committed without this update"
-
-    told = m.SettleUpdate(
-        term, header.client, header.session, header.round, *await asyncio.to_thread(counted)
-    )
-    await peer.call(peer.incarnation, lambda link: link.settle(told))
-
-
-async def ack_from_record(
-    store: StateStore, term: int, peer: Peer | None, incarnation: Incarnation, session: SessionId, round_: int
-) -> None:
-    """Tell a combiner which of the parts it still holds of a round that is over counted."""
-    if peer is None:
-        return
-
-    def counted() -> tuple[int, ...]:
-        try:
-            parts = store.record(session, round_).record.parts
-        except NotFound:
-            return ()
-        return tuple(p.part for p in parts if (p.combiner, p.incarnation) == (peer.name, incarnation))
-
-    ack = m.AckRound(term, session, round_, await asyncio.to_thread(counted))
-    await peer.call(incarnation, lambda link: link.ack(ack))
-
-
-def weighted_means(rows: list[MetricRow]) -> dict[str, Any]:
-    """Example-weighted mean of every metric over the clients that report it."""
-    names = sorted({name for row in rows for name in row.metrics})
-    means = {}
-    for name in names:
-        having = [row for row in rows if name in row.metrics]
-        weight = sum(row.examples for row in having)
-        means[name] = sum(row.examples * row.metrics[name] for row in having) / weight if weight else 0.0
-    return {"metrics": means, "clients": len(rows), "examples": sum(row.examples for row in rows)}

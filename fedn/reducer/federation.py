@@ -32,9 +32,10 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
-from fedn.reducer.driver import SessionDriver, ack_from_record, settle_from_record
+from fedn.reducer.driver import SessionDriver
 from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
 from fedn.reducer.peers import Hooks, Peer
+from fedn.reducer.records import ack_from_record, settle_from_record
 
 log = logging.getLogger("fedn.reducer")
 

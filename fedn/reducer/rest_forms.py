@@ -18,6 +18,7 @@ from fedn.domain.ids import PROTOCOL_VERSION, SessionId
 from fedn.domain.plan import plan_fields
 from fedn.domain.round import StoredRecord
 from fedn.ports import MetricRow, SessionInfo, StateStore
+from fedn.reducer.records import summary
 
 if TYPE_CHECKING:
     from fedn.reducer.network import NetworkView
@@ -96,31 +97,15 @@ def plan_form() -> list[dict[str, Any]]:
 # --- metrics ---------------------------------------------------------------------------------------
 
 
-def mean_metrics(rows: Iterable[MetricRow]) -> dict[str, float]:
-    """Σ examples·value / Σ examples of each metric over the clients that report it as a finite number."""
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for row in rows:
-        for name, value in row.metrics.items():
-            if math.isfinite(value) and row.examples > 0:
-                sums[name][0] += row.examples * value
-                sums[name][1] += row.examples
-    return {name: total / weight for name, (total, weight) in sorted(sums.items())}
-
-
 def metrics_by_round(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
     """Rounds with, for each kind of metrics, how many clients and examples, and the weighted means."""
     grouped: dict[int, dict[str, list[MetricRow]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         grouped[row.round][row.kind].append(row)
     return [
-        {"round": number} | {kind: _kind_form(of_kind) for kind, of_kind in sorted(kinds.items())}
+        {"round": number} | {kind: summary(of_kind) for kind, of_kind in sorted(kinds.items())}
         for number, kinds in sorted(grouped.items())
     ]
-
-
-def _kind_form(rows: list[MetricRow]) -> dict[str, Any]:
-    examples = sum(row.examples for row in rows)
-    return {"clients": len(rows), "examples": examples, "metrics": mean_metrics(rows)}
 
 
 def whole_rounds(

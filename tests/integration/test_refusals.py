@@ -16,6 +16,7 @@ import pytest
 from fedn.client.links import GrpcCombiner
 from fedn.combiner.limits import Limits
 from fedn.combiner.service import handlers
+from fedn.combiner.staging import PartSum
 from fedn.domain import messages as m
 from fedn.domain.errors import Conflict, Incompatible, InvalidInput, NotFound
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, Digest
@@ -293,3 +294,61 @@ async def test_nobody_can_offer_in_anothers_name(tmp_path: Path) -> None:
             await raw.hear(m.Granted)
         committed = await federation.story.until("round_committed")
         assert committed["lost"] == ["raw"]
+
+
+async def test_a_report_with_an_absurd_weight_ends_its_stream_and_hurts_nobody(tmp_path: Path) -> None:
+    async with served(tmp_path) as (federation, join):
+        raw = await join("raw")
+        info = await started(federation, 2, rounds=1, min_clients=2, validate=True)
+        task = await raw.hear(m.Task)
+        raw.send(m.UpdateOffered(raw.offer_of(task, changed(1.0)), changed(1.0)))
+        task = await raw.hear(m.Task)
+        assert task.kind is m.TaskKind.VALIDATE
+        raw.send(m.ModelValidated(info.session, 1, raw.name, task.model, 2**63, {"accuracy": 1e308}))
+        await federation.story.until("session_finished")
+        assert federation.state.session(info.session).state == "finished"
+
+
+async def test_one_client_can_not_take_every_upload_slot(tmp_path: Path) -> None:
+    async with served(tmp_path, uploads_in_flight=2) as (federation, join):
+        raw, other = await join("raw"), await join("other")
+        await started(federation, 3, min_clients=2)
+        task, file = await raw.hear(m.Task), changed(5.0)
+        raw.send(m.UpdateOffered(raw.offer_of(task, file)))
+        granted = await raw.hear(m.Granted)
+
+        async def nothing() -> AsyncIterator[bytes]:
+            await asyncio.Event().wait()
+            yield b""
+
+        hanging = asyncio.create_task(raw.link.submit(granted.grant, 0, nothing()))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Conflict, match="another stream"):
+            await raw.link.submit(granted.grant, 0, nothing())
+        task = await other.hear(m.Task)
+        other.send(m.UpdateOffered(other.offer_of(task, file)))
+        await other.submit(await other.hear(m.Granted), file)
+        assert (await other.hear(m.Receipt)).client == "other"
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+
+async def test_a_fault_while_folding_drops_the_part_and_nobody_trains_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold, failed = PartSum.fold, []
+
+    def once(self: PartSum, upload: Any) -> None:
+        if not failed:
+            failed.append(upload.header.client)
+            raise MemoryError("no room")
+        fold(self, upload)
+
+    monkeypatch.setattr(PartSum, "fold", once)
+    async with served(tmp_path, honest=3) as (federation, _):
+        info = await started(federation, 3, min_clients=3)
+        await federation.story.until("session_finished")
+        assert len(federation.state.record(info.session, 1).record.contributors) == 3
+        head = federation.state.session(info.session).head
+        assert federation.tensors(head.model)["w"] == pytest.approx(np.ones(4))
+    assert failed

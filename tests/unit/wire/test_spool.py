@@ -104,3 +104,26 @@ def test_any_pieces_add_up(pieces: list[bytes]) -> None:
     for piece in pieces:
         spool.write(piece)
     assert (spool.complete, spool.digest()) == (True, digest_of(whole))
+
+
+def test_a_write_that_fails_in_the_middle_leaves_no_trace(tmp_path: Path) -> None:
+    """A disk that is full takes part of a chunk; the chunk comes again, and lands where it belongs."""
+    import resource
+    import signal
+
+    data = bytes(range(256)) * 1024
+    spool = Spool(tmp_path, len(data))
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        spool.write(data[:100_000])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (150_000, limits[1]))
+        with pytest.raises(StoreUnavailable):
+            spool.write(data[100_000:])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert spool.offset == 100_000
+    spool.write(data[100_000:])
+    with spool.map() as view:
+        assert bytes(view) == data
+    spool.close()

@@ -1,0 +1,72 @@
+"""What the reducer says from what is stored: how an update of a finished round ended, and mean metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from fedn.domain import messages as m
+from fedn.domain.errors import NotFound
+from fedn.domain.ids import Incarnation, SessionId
+from fedn.domain.update import UpdateHeader
+from fedn.ports import MetricRow, StateStore
+from fedn.reducer.peers import Peer
+
+
+async def settle_from_record(store: StateStore, term: int, peer: Peer | None, header: UpdateHeader) -> None:
+    """Tell a client whether its update of a round that is over is in the record."""
+    if peer is None:
+        return
+
+    def counted() -> tuple[bool, str]:
+        try:
+            record = store.record(header.session, header.round).record
+        except NotFound:
+            return False, "the session is over or unknown"
+        names = {(c.client, c.digest) for c in record.contributors}
+        if (header.client, header.digest) in names:
+            return True, ""
+        return False, f"stale round: round {header.round} was committed without this update"
+
+    told = m.SettleUpdate(
+        term, header.client, header.session, header.round, *await asyncio.to_thread(counted)
+    )
+    await peer.call(peer.incarnation, lambda link: link.settle(told))
+
+
+async def ack_from_record(
+    store: StateStore, term: int, peer: Peer | None, incarnation: Incarnation, session: SessionId, round_: int
+) -> None:
+    """Tell a combiner which of the parts it still holds of a round that is over counted."""
+    if peer is None:
+        return
+
+    def counted() -> tuple[int, ...]:
+        try:
+            parts = store.record(session, round_).record.parts
+        except NotFound:
+            return ()
+        return tuple(p.part for p in parts if (p.combiner, p.incarnation) == (peer.name, incarnation))
+
+    ack = m.AckRound(term, session, round_, await asyncio.to_thread(counted))
+    await peer.call(incarnation, lambda link: link.ack(ack))
+
+
+def mean_metrics(rows: Iterable[MetricRow]) -> dict[str, float]:
+    """Σ examples·value / Σ examples of each metric over the clients that report it as a finite number."""
+    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for row in rows:
+        for name, value in row.metrics.items():
+            if math.isfinite(value) and row.examples > 0:
+                sums[name][0] += row.examples * value
+                sums[name][1] += row.examples
+    return {name: total / weight for name, (total, weight) in sorted(sums.items())}
+
+
+def summary(rows: Sequence[MetricRow]) -> dict[str, Any]:
+    """How many clients and examples, and the example-weighted means."""
+    examples = sum(row.examples for row in rows)
+    return {"clients": len(rows), "examples": examples, "metrics": mean_metrics(rows)}
