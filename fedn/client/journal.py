@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from fedn.domain.errors import Busy, FednError, StoreUnavailable
 from fedn.domain.ids import SessionId
 from fedn.domain.update import UpdateHeader, check_header
 from fedn.ports import Buffer
-from fedn.wire.chunks import CHUNK_BYTES
+from fedn.wire.chunks import split
 
 log = logging.getLogger("fedn.client")
 
@@ -68,9 +69,8 @@ class FileJournal:
         """The update's bytes from ``offset`` on, in chunks of at most 1 MiB."""
         with self._path(header.session, header.round).open("rb") as file:
             skip = _LENGTH_BYTES + int.from_bytes(file.read(_LENGTH_BYTES), "little")
-            file.seek(skip + offset)
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
+            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        yield from split(memoryview(mapping), skip + offset)
 
     def settle(self, session: SessionId, round: int) -> None:
         """Forget an update, or move it to the kept ones. Again: nothing."""

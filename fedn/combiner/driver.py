@@ -46,7 +46,7 @@ from fedn.domain.ids import (
 from fedn.domain.model import INLINE_BYTES, layout_of
 from fedn.domain.round import RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader, check_header, check_report
-from fedn.ports import Buffer, ReducerLink
+from fedn.ports import Aggregator, Buffer, ReducerLink
 from fedn.stores.cache import ModelCache
 from fedn.wire.chunks import split
 
@@ -78,6 +78,7 @@ class Combiner:
         self._validations: dict[tuple[SessionId, int], ValidationRun] = {}
         self._parked = Parked(limits.max_parked)
         self._uploads = Uploads(spool, limits)
+        self._aggregators: dict[str, Aggregator] = {}
         self._watchers = Listeners[m.CombinerEvent]()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -352,7 +353,9 @@ class Combiner:
             layout = layout_of(file)
         if layout.digest != spec.layout:
             raise InvalidInput("layout", "is not the base model's", "restart the reducer; this is a fault")
-        aggregator = plugins.load("fedn.aggregators", spec.aggregator)()
+        if spec.aggregator not in self._aggregators:  # looking it up reads every package's metadata
+            self._aggregators[spec.aggregator] = plugins.load("fedn.aggregators", spec.aggregator)()
+        aggregator = self._aggregators[spec.aggregator]
         self._models.pin(spec.model)
         run = RoundRun(PartSum(layout, aggregator), partial(self._models.unpin, spec.model))
         self._rounds.setdefault((spec.session, spec.round), {})[spec.part] = run

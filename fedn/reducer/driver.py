@@ -77,6 +77,7 @@ class SessionDriver:
         self._observer = observer
         self._grace = orphan_grace
         self._config = canonical_json(dict(info.plan.config)).decode()
+        self._aggregator = plugins.load("fedn.aggregators", info.plan.aggregator)()
         self._committer = Committer(state, models, term, info.session, info.plan)
         self._layout: Layout | None = None
         self._inline = b""
@@ -316,8 +317,7 @@ class SessionDriver:
 
     def _merge(self, key: rd.PartKey) -> None:
         if self._merger is None and self._layout is not None:
-            aggregator = plugins.load("fedn.aggregators", self._plan.aggregator)()
-            self._merger = PartMerger(self._layout, self._plan.averaging, aggregator)
+            self._merger = PartMerger(self._layout, self._plan.averaging, self._aggregator)
         vector = self._fetched.pop(key, None)
         header = self._leg_header(key)
         if vector is not None and header is not None and self._merger is not None:
