@@ -165,7 +165,7 @@ class StateStore(Protocol):
         """Rows of rounds > after, by round, kind, client."""
 
     def add_model(self, info: ModelInfo) -> None:
-        """Idempotent by digest: the first one stays."""
+        """Idempotent by digest: added again it has its newest name and time."""
 
     def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
         """Newest first."""

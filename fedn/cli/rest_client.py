@@ -159,8 +159,8 @@ def only(word: str, text: str, known: Sequence[str], listing: str) -> str:
         raise NotFound(
             f"There is no {word} {text[:80]!r}. `{listing}` shows those there are.", **{word: text}
         )
-    some = ", ".join(item[:16] for item in found[:5])
-    raise InvalidInput(word, f"{text!r} is part of {len(found)} of them ({some})", "give more letters")
+    some = ", ".join([*found[:3], "…"] if len(found) > 3 else found)
+    raise InvalidInput(word, f"{text!r} matches {len(found)} ({some})", "give more letters, or the end")
 
 
 def _loopback(url: str) -> bool:

@@ -70,7 +70,8 @@ def sandbox(
     begun = time.monotonic()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # also where a shell in the background has SIGINT ignored
-    with _home(directory) as home, Sandbox(home, combiners, clients, free_port(port)) as federation:
+    port = free_port(port)
+    with _home(directory) as home, Sandbox(home, combiners, clients, port) as federation:
         screen.note(f"{1 + combiners + clients} processes, logs in {home / 'logs'}")
         with Reducer(federation.url) as reducer:
             session = _begin(reducer, federation, rounds)

@@ -395,8 +395,8 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
         refused, lost = round_.absences
         commit = CommitRound(round_.number, round_.merged, refused, lost)
         return replace(state, phase=Committing(round_)), (*commands, commit)
-    reason = f"{have} of {need} updates; waiting for more clients" + _why(round_)
     free = rd.candidates(round_, state.network)
+    reason = f"{have} of {need} updates; waiting for more clients" + _why(round_)
     state, told = _announced(state, Running(round_, reason, choosing=bool(free)))
     if free:
         most = state.plan.max_clients

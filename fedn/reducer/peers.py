@@ -58,6 +58,7 @@ class Peer:
         self._held: tuple[m.RoundHeld, ...] = ()
         self._link = dial(address)
         self._lost = False
+        self._away_told = False
         self._moved = asyncio.Event()
         self._kicked = asyncio.Event()
         self._giving_up: asyncio.TimerHandle | None = None
@@ -99,7 +100,7 @@ class Peer:
                 self._hooks.deposed(error)
                 return
             except FednError as error:
-                log.info("combiner out of reach: %s", error.message, extra={"combiner": self.name})
+                self._log_away(error)
                 if isinstance(error, Incompatible):
                     since = -RETRY_FOR
             except Exception:
@@ -162,6 +163,12 @@ class Peer:
             self._moved.clear()
             await self._moved.wait()
 
+    def _log_away(self, error: FednError) -> None:
+        """Once, not at every try; the loss and the return have lines of their own."""
+        if not self._away_told:
+            log.info("combiner out of reach: %s", error.message, extra={"combiner": self.name})
+        self._away_told = True
+
     def _handle(self, event: m.CombinerEvent) -> None:
         match event:
             case m.Snapshot():
@@ -188,7 +195,7 @@ class Peer:
         before, was_lost = self.incarnation, self._lost
         self.incarnation, self._held = snapshot.incarnation, snapshot.rounds
         self._clients = {info.client: info for info in snapshot.clients}
-        self.live, self._lost = True, False
+        self.live, self._lost, self._away_told = True, False, False
         self._moved.set()
         if before and before != snapshot.incarnation and not was_lost:
             self._hooks.lost(self.name, before)

@@ -143,7 +143,10 @@ def session_routes(front: Front) -> Blueprint:
     @routes.get("")
     def listing() -> Response:
         """Sessions, newest first."""
-        return jsonify(sessions=[session_form(info) for info in state.sessions()])
+        forms = [session_form(info) for info in state.sessions()]
+        for form in forms:  # a session that waits says why, here too
+            form["reason"] = form["reason"] or _progress(front, form["session"]).get("reason", "")
+        return jsonify(sessions=forms)
 
     @routes.post("")
     def start() -> tuple[Response, int]:
@@ -156,11 +159,7 @@ def session_routes(front: Front) -> Blueprint:
     def show(session: str) -> Response:
         """One session, and how its round stands."""
         info = state.session(_id(session))
-        try:
-            progress = plain(front.round_progress(info.session))
-        except NotFound:  # it ended; nothing is live
-            progress = {}
-        return jsonify(session_form(info) | {"progress": progress})
+        return jsonify(session_form(info) | {"progress": _progress(front, info.session)})
 
     @routes.post("/<session>/stop")
     def stop(session: str) -> Response:
@@ -168,6 +167,14 @@ def session_routes(front: Front) -> Blueprint:
         return jsonify(session_form(front.stop_session(_id(session))))
 
     return routes
+
+
+def _progress(front: Front, session: SessionId) -> dict[str, Any]:
+    """What it does just now; empty once it has ended."""
+    try:
+        return dict(plain(front.round_progress(session)))
+    except NotFound:
+        return {}
 
 
 def trail_routes(front: Front) -> Blueprint:

@@ -115,7 +115,7 @@ class MemoryState:
 
     def add_model(self, info: ModelInfo) -> None:
         with self._lock:
-            self._models.setdefault(info.digest, info)
+            self._models[info.digest] = info
 
     def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
         limit = rules.check_limit(limit)

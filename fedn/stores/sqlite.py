@@ -132,7 +132,8 @@ class SqliteState:
     def add_model(self, info: ModelInfo) -> None:
         with self._database.write() as connection:
             connection.execute(
-                "INSERT INTO models VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+                "INSERT INTO models VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
+                "SET name = excluded.name, created_at = excluded.created_at",
                 (info.digest, info.size, info.name, info.origin, info.created_at),
             )
 

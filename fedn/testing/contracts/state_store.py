@@ -251,8 +251,9 @@ class StateStoreContract:
     def test_the_first_word_about_a_model_stays(self, store: StateStore) -> None:
         info = model(b"a", 1.0)
         store.add_model(info)
-        store.add_model(replace(info, name="another", created_at=9.0))
-        assert store.models() == [info]
+        again = replace(info, name="another", created_at=9.0)
+        store.add_model(again)
+        assert store.models() == [again]
 
     def test_models_are_listed_newest_first(self, store: StateStore) -> None:
         infos = [model(b"a", 1.0), model(b"b", 3.0), model(b"c", 2.0), model(b"d", 3.0)]
