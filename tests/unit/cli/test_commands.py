@@ -137,7 +137,7 @@ def test_an_unknown_or_ambiguous_session_is_named(fedn, service, small):
     assert "There is no session 'zzz'" in fedn.refused(4, "session", "show", "zzz")
     first = small.seeded(service).plan
     service.start_session("two", "", first)
-    assert "is part of 2 of them" in fedn.refused(2, "session", "show", "session")
+    assert "matches 2 (session-" in fedn.refused(2, "session", "show", "session")
     assert fedn.json("session", "show", "session-1")["session"] == "session-1"
 
 
@@ -311,8 +311,9 @@ def test_status_draws_the_network(fedn, service, small):
 
 
 def test_what_others_named_can_not_redraw_the_terminal(fedn, service, small):
+    plan = small.seeded(service).plan
     seed = service.seed_model([small.model_file()], "\x1b[2J[red]x", 0)
-    service.start_session("\x1b]0;title\x07[bold]", seed.digest, small.seeded(service).plan)
+    service.start_session("\x1b]0;title\x07[bold]", seed.digest, plan)
     for args in (["session", "list"], ["model", "list"], ["status"]):
         assert "\x1b" not in fedn.good(*args)
     assert "[red]x" in fedn.good("model", "list")
