@@ -27,6 +27,8 @@ from fedn.wire.chunks import split
 
 log = logging.getLogger("fedn.client")
 
+OUTBOX = 256
+"""Messages that may wait for the combiner before this client leaves it."""
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 5.0
 
@@ -56,7 +58,7 @@ class Client:
         self._state = mc.State()
         self._link: ClientLink | None = None
         self._fresh: tuple[str, bytes] = ("", b"")  # the last update, to send without reading it back
-        self._outbox: asyncio.Queue[m.ClientMessage] = asyncio.Queue()
+        self._outbox: asyncio.Queue[m.ClientMessage | None] = asyncio.Queue(OUTBOX)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -91,8 +93,8 @@ class Client:
     async def _attached(self, assignment: m.Assignment) -> None:
         """One attachment, from Hello to the end of the stream. Raises LinkBroken if it never began."""
         link = self._dial(assignment.address)
-        self._outbox = asyncio.Queue()
-        self._outbox.put_nowait(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name))
+        self._outbox = asyncio.Queue(OUTBOX)
+        self._send(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name))
         welcomed = False
         try:
             async for message in link.attach(_drain(self._outbox)):
@@ -110,6 +112,14 @@ class Client:
             self._decide(mc.Detached())
             await link.close()
         self._observer.observe(Observed("detached", {"combiner": assignment.combiner}))
+
+    def _send(self, message: m.ClientMessage) -> None:
+        """A combiner that does not read its stream is left; what is held is offered on the next attach."""
+        if self._outbox.full():
+            self._outbox.get_nowait()
+            self._outbox.put_nowait(None)
+        else:
+            self._outbox.put_nowait(message)
 
     def _receive(self, message: m.CombinerMessage) -> None:
         match message:
@@ -158,10 +168,10 @@ class Client:
                 self._forget(header)
             case mc.SendReport(key, model, examples, metrics):
                 report = m.ModelValidated(key.session, key.round, self.info.client, model, examples, metrics)
-                self._outbox.put_nowait(report)
+                self._send(report)
             case mc.SendFailure(key, reason):
                 self._observer.observe(Observed("failed", {"round": key.round, "reason": reason}))
-                self._outbox.put_nowait(m.TaskFailed(key.session, key.round, key.kind, reason))
+                self._send(m.TaskFailed(key.session, key.round, key.kind, reason))
             case _:
                 assert_never(command)
 
@@ -220,7 +230,7 @@ class Client:
         if header.size <= INLINE_BYTES:
             with suppress(OSError):  # unreadable: the upload will say so
                 inline = b"".join(bytes(chunk) for chunk in self._journal.read(header, 0))
-        self._outbox.put_nowait(m.UpdateOffered(header, inline))
+        self._send(m.UpdateOffered(header, inline))
 
     async def _upload(self, header: UpdateHeader, grant: str, offset: int) -> None:
         try:
@@ -252,6 +262,6 @@ def backoff(attempt: int) -> float:
     return random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
 
 
-async def _drain(queue: asyncio.Queue[m.ClientMessage]) -> AsyncIterator[m.ClientMessage]:
-    while True:
-        yield await queue.get()
+async def _drain(queue: asyncio.Queue[m.ClientMessage | None]) -> AsyncIterator[m.ClientMessage]:
+    while (message := await queue.get()) is not None:
+        yield message
