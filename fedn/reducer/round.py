@@ -200,9 +200,15 @@ def extend(round_: Round, network: Network, selected: Iterable[ClientId]) -> Out
 
 
 def candidates(round_: Round, network: Network) -> frozenset[ClientId]:
-    """Attached clients that could still be asked: without a place yet, or lost and here again."""
+    """Attached clients that could still be asked: not decided, and nothing of theirs is under way.
+
+    That a client was listed before does not matter: a part that is over without its update can't
+    count it any more, whatever became of it there.
+    """
+    listed = {c for leg in round_.legs.values() if leg.phase in ACTIVE for c in leg.clients}
+    under_way = listed | round_.admissions.keys() | round_.releasing.keys() | round_.orphans.keys()
     here = attached(network).keys() - round_.accepted - round_.refused.keys()
-    return frozenset(c for c in here if c not in round_.place or c in round_.lost)
+    return frozenset(here - under_way)
 
 
 def _open(round_: Round, key: PartKey, clients: Iterable[ClientId]) -> Outcome:

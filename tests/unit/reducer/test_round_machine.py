@@ -469,3 +469,19 @@ def test_an_adopted_part_is_not_adopted_again() -> None:
     story = Story(**there)
     story.merges(key("A"), ANN)
     assert story.sees(**there) == ()
+
+
+def test_a_client_whose_new_combiner_dies_during_its_release_can_be_asked_again() -> None:
+    story = Story(A=station("A"), B=station("B", ANN, CAT))
+    story.sees(A=station("A", ANN), B=station("B", CAT))
+    asked = story.do(rd.release_requested(story.round, offer(ANN), A, story.network))
+    assert asked == (rd.AskRelease(B, ANN),)
+    story.loses(A)
+    # B has put up its tombstone, and there is no new combiner any more.
+    assert story.do(rd.release_answered(story.round, ANN, False, story.network)) == ()
+    story.seals(key("B"), CAT)
+    story.fetches(key("B"))
+    story.sees(B=station("B", ANN, CAT))
+    assert story.round.settled
+    assert rd.candidates(story.round, story.network) == {ANN}
+    assert story.do(rd.extend(story.round, story.network, [ANN])) == (rd.OpenPart(key("B", 1), (ANN,)),)
