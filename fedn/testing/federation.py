@@ -7,7 +7,7 @@ use, and what an app's author can use to see it train before there is a network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,6 @@ from fedn.client.trainer import AppTrainer
 from fedn.combiner.driver import Combiner
 from fedn.combiner.limits import Limits as CombinerLimits
 from fedn.domain import messages as m
-from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Digest
 from fedn.domain.plan import plan_from
 from fedn.helpers.files import read_file, seed_file
@@ -99,7 +98,7 @@ class Federation:
 
     async def start_reducer(self) -> None:
         """Start the reducer, or another one on the same stores after `stop_reducer`."""
-        self.reducer = Reducer(self.state, self.models, self._control, self.story, self._reducer_limits)
+        self.reducer = Reducer(self.state, self.models, self._link, self.story, self._reducer_limits)
         await self.reducer.start()
         for combiner in self.combiners.values():
             await self._register(combiner)
@@ -133,7 +132,7 @@ class Federation:
         home = self._directory / name
         journal = FileJournal(home / "journal", 2**30, home / "kept" if keep_updates else None)
         client = Client(
-            m.ClientInfo(client_id, name), ReducerOf(self), self._data, AppTrainer(app, client_id),
+            m.ClientInfo(client_id, name), ReducerOf(self), self._link, AppTrainer(app, client_id),
             journal, ModelCache(MemoryModels(), keep=2), self.story, combiner,
         )  # fmt: skip
         self.clients[name] = client
@@ -167,12 +166,6 @@ class Federation:
         me = m.Registration(PROTOCOL_VERSION, combiner.name, combiner.name, combiner.incarnation)
         await self.reducer.register(me)
 
-    def _control(self, address: str) -> Any:
-        return self._link(address)
-
-    def _data(self, address: str) -> Any:
-        return self._link(address)
-
     def _link(self, address: str) -> Severable:
         return Severable(
             lambda: self.combiners.get(address), lambda link: self.links.setdefault(address, []).append(link)
@@ -198,4 +191,4 @@ class ReducerOf:
         """Nothing to close."""
 
 
-__all__ = ["Callable", "Federation", "LinkBroken", "ReducerOf", "Story"]
+__all__ = ["Federation", "ReducerOf", "Story"]

@@ -7,7 +7,7 @@ chunks use no serializer at all; `frame` and `unframe` are called where the byte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from fedn.domain.errors import InvalidInput
 
@@ -49,11 +49,6 @@ def split(data: bytes | bytearray | memoryview, offset: int = 0) -> Iterator[mem
     view = memoryview(data)
     for start in range(offset, len(view), CHUNK_BYTES):
         yield view[start : start + CHUNK_BYTES]
-
-
-def frames(chunks: Iterable[bytes | bytearray | memoryview]) -> Iterator[bytes]:
-    """A frame for each chunk."""
-    return map(frame, chunks)
 
 
 def _header(size: int) -> bytes:

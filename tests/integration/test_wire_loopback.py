@@ -11,7 +11,7 @@ import pytest
 
 from fedn.domain.errors import LinkBroken, StaleTerm
 from fedn.wire.channel import new_server, open_channel
-from fedn.wire.chunks import frames, split, unframe
+from fedn.wire.chunks import frame, split, unframe
 from fedn.wire.pb import fedn_pb2 as pb
 from fedn.wire.pb import fedn_pb2_grpc as pb_grpc
 from fedn.wire.status import rpc_errors, to_rpc
@@ -54,7 +54,7 @@ async def channel(address: str) -> AsyncIterator[grpc.aio.Channel]:
 
 async def test_hand_made_frames_meet_generated_code(channel: grpc.aio.Channel) -> None:
     submit = channel.stream_unary("/fedn.v1.Combiner/Submit", response_deserializer=pb.Done.FromString)
-    assert await submit(frames(split(DATA))) == pb.Done()
+    assert await submit(map(frame, split(DATA))) == pb.Done()
 
 
 async def test_frames_of_generated_code_are_read_by_hand(channel: grpc.aio.Channel) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedn.domain.errors import InvalidInput
-from fedn.wire.chunks import CHUNK_BYTES, frame, frames, split, unframe
+from fedn.wire.chunks import CHUNK_BYTES, frame, split, unframe
 from fedn.wire.pb import fedn_pb2 as pb
 
 
@@ -63,6 +63,6 @@ def test_a_chunk_beyond_the_limit_is_not_framed() -> None:
 
 def test_splitting_and_framing_lose_nothing() -> None:
     data = bytes(range(256)) * 10_000
-    parts = [unframe(raw) for raw in frames(split(data, 7))]
+    parts = [unframe(raw) for raw in map(frame, split(data, 7))]
     assert b"".join(parts) == data[7:]
     assert [len(part) for part in parts] == [CHUNK_BYTES, CHUNK_BYTES, len(data) - 7 - 2 * CHUNK_BYTES]
