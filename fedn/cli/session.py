@@ -1,4 +1,4 @@
-"""`fedn session`: start, list, show, watch, stop."""
+"""`fedn session`: start, list, show, watch, pause, resume, stop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fedn.cli.options import plan_options, plan_values, read_pairs, remote
 
 @click.group()
 def session() -> None:
-    """Start, list, show, watch and stop sessions: a model trained for a number of rounds.
+    """Start, list, show, watch, pause, resume and stop sessions: a model trained for a number of rounds.
 
     Example: fedn session start --rounds 10 --watch
     """
@@ -187,16 +187,53 @@ def _watch(reducer: Any, session_id: str, as_json: bool, patience: float) -> Non
 @session.command()
 @click.argument("session_id", metavar="SESSION")
 @remote
+def pause(session_id: str, url: str, as_json: bool) -> None:
+    """Pause a session: the round under way is still committed, and no other begins.
+
+    It stays paused when the reducer restarts; `fedn session resume` goes on with it.
+
+    Example: fedn session pause 3f2a
+    """
+    info = _asked(session_id, "pause", url)
+    if as_json:
+        screen.put_json(info)
+    else:
+        click.echo(f"Session {info['session']} pauses; round {info['head']['round']} is its last so far.")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@remote
+def resume(session_id: str, url: str, as_json: bool) -> None:
+    """Go on with a paused session.
+
+    Example: fedn session resume 3f2a
+    """
+    info = _asked(session_id, "resume", url)
+    if as_json:
+        screen.put_json(info)
+    else:
+        click.echo(f"Session {info['session']} goes on after round {info['head']['round']}.")
+
+
+@session.command()
+@click.argument("session_id", metavar="SESSION")
+@remote
 def stop(session_id: str, url: str, as_json: bool) -> None:
     """Stop a session. What is committed stays; the round under way is dropped.
 
     Example: fedn session stop 3f2a
     """
-    from fedn.cli.rest_client import Reducer
-
-    with Reducer(url) as reducer:
-        info = reducer.post(f"/sessions/{reducer.session(session_id)}/stop")
+    info = _asked(session_id, "stop", url)
     if as_json:
         screen.put_json(info)
     else:
         click.echo(f"Session {info['session']} is {info['state']} after round {info['head']['round']}.")
+
+
+def _asked(session_id: str, what: str, url: str) -> dict[str, Any]:
+    from fedn.cli.rest_client import Reducer
+
+    with Reducer(url) as reducer:
+        answer: dict[str, Any] = reducer.post(f"/sessions/{reducer.session(session_id)}/{what}")
+    return answer

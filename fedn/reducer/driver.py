@@ -18,12 +18,12 @@ from fedn import plugins
 from fedn.aggregation.mean import PartMerger
 from fedn.domain import messages as m
 from fedn.domain.canonical import canonical_json
-from fedn.domain.errors import Damaged, FednError, NotFound, StoreUnavailable
+from fedn.domain.errors import Damaged, FednError, NotFound
 from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, derived_seed
 from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, RoundSpec, ValidationSpec
-from fedn.domain.update import MAX_EXAMPLES, UpdateHeader, finite_metrics
+from fedn.domain.update import UpdateHeader, finite_metrics
 from fedn.ports import (
     ClientSelector,
     CombinerLink,
@@ -37,10 +37,12 @@ from fedn.ports import (
 )
 from fedn.reducer import machine as mc
 from fedn.reducer import round as rd
-from fedn.reducer.merging import Committer, Part, read_inline, read_layout
+from fedn.reducer.books import PAUSED, RUNNING, Books
+from fedn.reducer.merging import Committer, Part, check_part, read_inline, read_layout
 from fedn.reducer.network import Network
 from fedn.reducer.peers import Peer
 from fedn.reducer.records import ack_from_record, settle_from_record, summary
+from fedn.reducer.validating import gather_metrics
 
 log = logging.getLogger("fedn.reducer")
 
@@ -76,6 +78,7 @@ class SessionDriver:
         self._find = find
         self._observer = observer
         self._grace = orphan_grace
+        self._pause_reason = info.reason if info.state == PAUSED else ""
         self._config = canonical_json(dict(info.plan.config)).decode()
         self._aggregator = plugins.load("fedn.aggregators", info.plan.aggregator)()
         self._committer = Committer(state, models, term, info.session, info.plan)
@@ -87,7 +90,7 @@ class SessionDriver:
         self._fetching = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._opened: dict[rd.PartKey, asyncio.Event] = {}
         self._parts: dict[rd.PartKey, asyncio.Task[None]] = {}
-        self._books_closed = asyncio.Event()
+        self._books = Books(state, info.session, term, lambda reason: self._tell("waiting", reason=reason))
         self._metrics: list[MetricRow] = []
         self._received: dict[ClientId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,9 +101,11 @@ class SessionDriver:
 
     async def start(self, network: Callable[[], Network]) -> None:
         """Begin, or go on after a restart, with the network as it is once the model is read."""
-        self._layout = await asyncio.to_thread(read_layout, self._models, self._head)
-        self._inline = read_inline(self._models, self._head)
-        self._apply(mc.start(self.session, self._plan, self._head, network(), self._grace))
+        self._layout = await self._books.patiently(read_layout, self._models, self._head)
+        self._inline = await self._books.patiently(read_inline, self._models, self._head)
+        unvalidated = await self._books.patiently(self._validation_missing)
+        self._apply(mc.start(self.session, self._plan, self._head, network(), self._grace,
+                             self._pause_reason, unvalidated))  # fmt: skip
 
     def network_changed(self, network: Network) -> None:
         self._decide(mc.NetworkChanged(network))
@@ -110,6 +115,20 @@ class SessionDriver:
 
     def release_requested(self, combiner: CombinerName, header: UpdateHeader) -> None:
         self._decide(mc.ReleaseRequested(combiner, header))
+
+    async def pause(self, reason: str) -> None:
+        """Begin no further round, also after a restart. Raises Conflict when the session has ended."""
+        await self._books.note(PAUSED, reason)
+        self._pause_reason = reason
+        self._tell("session_paused", reason=reason)
+        self._decide(mc.PauseAsked(reason))
+
+    async def resume(self) -> None:
+        """Go on with rounds. Raises Conflict when the session has ended."""
+        await self._books.note(RUNNING, "")
+        self._pause_reason = ""
+        self._tell("session_resumed")
+        self._decide(mc.ResumeAsked())
 
     def stop(self, reason: str) -> None:
         self._decide(mc.StopAsked(reason))
@@ -195,10 +214,13 @@ class SessionDriver:
                 ack = m.AckRound(self._term, self.session, round_, counted)
                 self._ask(combiner, lambda link: link.ack(ack))
             case mc.SettleFromRecord(combiner, header):
-                self._spawn(settle_from_record(self._store, self._term, self._find(combiner), header))
+                self._spawn(self._when_durable(
+                    settle_from_record(self._store, self._term, self._find(combiner), header)
+                ))  # fmt: skip
             case mc.AckFromRecord(combiner, incarnation, round_):
-                self._spawn(ack_from_record(self._store, self._term, self._find(combiner), incarnation,
-                                            self.session, round_))  # fmt: skip
+                self._spawn(self._when_durable(ack_from_record(
+                    self._store, self._term, self._find(combiner), incarnation, self.session, round_
+                )))  # fmt: skip
             case mc.Validate():
                 self._spawn(self._validate(self._head, self._inline))
             case mc.Announce(phase):
@@ -207,6 +229,12 @@ class SessionDriver:
                 self._merger, self._fetched, self._received, self._opened = None, {}, {}, {}
             case _:
                 assert_never(command)
+
+    async def _when_durable(self, telling: Coroutine[None, None, None]) -> None:
+        """That a session is over is told only once it is durable: a client may delete its copy then."""
+        if self._machine and isinstance(self._machine.phase, mc.Ended):
+            await self._books.closed.wait()
+        await telling
 
     async def _select(self, clients: tuple[ClientId, ...], limit: int, seed: int) -> None:
         try:
@@ -258,7 +286,8 @@ class SessionDriver:
             case m.UpdateReceived(client, examples, metrics):
                 self._note_update(number, client, examples, metrics)
             case m.PartSealed(header, inline):
-                self._check_part(number, key, header, inline)
+                if self._layout is not None:
+                    check_part(header, inline, self.session, number, key, self._layout)
                 self._take_inline(key, header, inline)
                 self._decide(mc.PartSealed(number, key, header, self._now()))
             case m.RoundAborted():
@@ -301,20 +330,6 @@ class SessionDriver:
             self._fetched[key] = vector
         self._decide(mc.PartFetched(number, key))
 
-    def _check_part(self, number: int, key: rd.PartKey, header: PartHeader, inline: bytes) -> None:
-        """Believe no combiner: whose part it is, how long it is, and that sums and names go together."""
-        elements = self._layout.float_elements if self._layout else 0
-        identity = (header.session, header.round, header.combiner, header.incarnation, header.part)
-        weights = [contributor.examples for contributor in header.contributors]
-        sound = (
-            identity == (self.session, number, *key)
-            and header.size == (8 * elements if weights else 0)
-            and len(inline) in (0, header.size)
-            and all(1 <= weight <= MAX_EXAMPLES for weight in weights)
-        )
-        if not sound:
-            raise Damaged(f"part {key.part} of {key.combiner} does not fit its round")
-
     def _merge(self, key: rd.PartKey) -> None:
         if self._merger is None and self._layout is not None:
             self._merger = PartMerger(self._layout, self._plan.averaging, self._aggregator)
@@ -335,9 +350,13 @@ class SessionDriver:
             self._decide(mc.CommitFailed("no update was merged"))
             return
         layout, now = self._layout, time.time()
+        rows, self._metrics = self._metrics, []
         try:
-            mean = await asyncio.to_thread(self._merger.report)
-            head = await self._persist(self._committer.commit, command, self._head, layout, mean, now)
+            # Metrics first: after the record nobody would send them again.
+            mean, _ = await asyncio.gather(
+                asyncio.to_thread(self._merger.report), self._books.patiently(self._store.add_metrics, rows)
+            )
+            head = await self._books.patiently(self._committer.commit, command, self._head, layout, mean, now)
         except FednError as error:
             self._decide(mc.CommitFailed(error.message))
             return
@@ -346,27 +365,19 @@ class SessionDriver:
             self._decide(mc.CommitFailed(f"internal fault: {error}"))
             return
         self._head, self._inline = head, read_inline(self._models, head)
-        rows, self._metrics = self._metrics, []
         contributors = sum(len(part.contributors) for part in command.parts)
         self._tell("round_committed", round=head.round, rounds=self._plan.rounds, model=head.model,
                    contributors=contributors, refused=[a.client for a in command.refused],
                    lost=[a.client for a in command.lost])  # fmt: skip
         self._decide(mc.RoundCommitted(head))
-        if rows:
-            await self._persist(self._store.add_metrics, rows)
 
     async def _abort(self, key: rd.PartKey, abort: m.AbortRound) -> None:
-        """Stop following the part first, so that a late RunRound does not open it after all.
-
-        That a session is over is told only once it is durable.
-        """
+        """Stop following the part first, so that a late RunRound does not open it after all."""
         if following := self._parts.pop(key, None):
             following.cancel()
             await asyncio.wait([following])
-        if self._machine and isinstance(self._machine.phase, mc.Ended):
-            await self._books_closed.wait()
         if peer := self._find(key.combiner):
-            await peer.call(key.incarnation, lambda link: link.abort(abort))
+            await self._when_durable(_ignored(peer.call(key.incarnation, lambda link: link.abort(abort))))
 
     async def _release(self, number: int, combiner: CombinerName, client: ClientId) -> None:
         peer = self._find(combiner)
@@ -393,36 +404,29 @@ class SessionDriver:
 
     async def _validate(self, head: Head, inline: bytes) -> None:
         """Have every combiner's clients evaluate a committed model; store and tell what they report."""
+
+        def spec_for(clients: tuple[ClientId, ...]) -> ValidationSpec:
+            return ValidationSpec(
+                self._term, self.session, head.round, head.model, head.model_size, clients,
+                self._config, self._plan.seed, self._plan.validation_deadline, inline,
+            )  # fmt: skip
+
         network = self._machine.network if self._machine else {}
-        rows: list[MetricRow] = []
         try:
-            await asyncio.gather(*(self._validate_at(name, head, inline, rows) for name in network))
-            await self._persist(self._store.add_metrics, rows)
+            rows = await gather_metrics(filter(None, map(self._find, network)), spec_for)
+            await self._books.patiently(self._store.add_metrics, rows)
             self._tell("round_validated", round=head.round, **summary(rows))
         except FednError as error:
             log.warning("validation of round %s failed: %s", head.round, error.message)
         finally:
             self._decide(mc.ValidationEnded(head.round))
 
-    async def _validate_at(
-        self, name: CombinerName, head: Head, inline: bytes, rows: list[MetricRow]
-    ) -> None:
-        peer = self._find(name)
-        if peer is None or not peer.live:
-            return
-        clients = tuple(sorted(peer.station.clients))
-        spec = ValidationSpec(
-            self._term, self.session, head.round, head.model, head.model_size, clients,
-            self._config, self._plan.seed, self._plan.validation_deadline, inline,
-        )  # fmt: skip
-        seen: set[ClientId] = set()
-        async for event in peer.stream(peer.incarnation, lambda link: link.run_validation(spec)):
-            if isinstance(event, m.ModelValidated) and event.client not in seen:
-                seen.add(event.client)
-                metrics = finite_metrics(event.metrics)
-                rows.append(
-                    MetricRow(self.session, head.round, "validate", event.client, event.examples, metrics)
-                )
+    def _validation_missing(self) -> bool:
+        """Whether the last round has no validation metrics: it was under way when a reducer died."""
+        if not self._plan.validate or not self._head.round:
+            return False
+        rows = self._store.metrics(self.session, after=self._head.round - 1)
+        return not any(row.kind == "validate" for row in rows)
 
     # --- telling -------------------------------------------------------------------------------------
 
@@ -435,7 +439,7 @@ class SessionDriver:
                 )
             case mc.Running(round_, reason):
                 self._tell("waiting", round=round_.number, reason=reason)
-            case mc.Waiting(reason):
+            case mc.Waiting(reason) | mc.Paused(reason):
                 self._tell("waiting", round=self._round, reason=reason)
             case mc.Ended(outcome, reason):
                 self._spawn(self._close_books(outcome, reason))
@@ -446,24 +450,12 @@ class SessionDriver:
 
     async def _close_books(self, outcome: str, reason: str) -> None:
         """The end is durable before it is told."""
-        await self._persist(self._store.set_session_state, self.session, outcome, reason, self._term)
-        self._books_closed.set()
+        await self._books.close(outcome, reason)
         self._tell(f"session_{outcome}", reason=reason)
         self.ended.set()
 
     def _tell(self, event: str, **fields: Any) -> None:
         self._observer.observe(Observed(event, {"session": self.session, **fields}))
-
-    async def _persist(self, write: Callable[..., T], *arguments: Any) -> T:
-        """A write, again and again while its store is out of reach; the session waits and says so."""
-        pause = 0.1
-        while True:
-            try:
-                return await asyncio.to_thread(write, *arguments)
-            except StoreUnavailable as error:
-                self._tell("waiting", reason=error.message)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(5.0, pause * 2)
 
     # --- odds ----------------------------------------------------------------------------------------
 

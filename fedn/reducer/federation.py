@@ -17,7 +17,7 @@ from typing import Any
 
 from fedn import plugins
 from fedn.domain import messages as m
-from fedn.domain.errors import Conflict, NotFound, StaleTerm
+from fedn.domain.errors import Conflict, NotFound, StaleTerm, Unavailable
 from fedn.domain.ids import (
     ClientId,
     CombinerName,
@@ -32,14 +32,13 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
+from fedn.reducer.books import PAUSED, RUNNING
 from fedn.reducer.driver import SessionDriver
 from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
 from fedn.reducer.peers import Hooks, Peer
 from fedn.reducer.records import ack_from_record, settle_from_record
 
 log = logging.getLogger("fedn.reducer")
-
-RUNNING = "running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Reducer:
         self._peers: dict[CombinerName, Peer] = {}
         self._sessions: dict[SessionId, SessionDriver] = {}
         self._expected: dict[ClientId, CombinerName] = {}
-        self._early: dict[SessionId, list[tuple[CombinerName, UpdateHeader]]] = {}
+        self._early: dict[SessionId, dict[tuple[ClientId, int], tuple[CombinerName, UpdateHeader]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
 
@@ -83,8 +82,8 @@ class Reducer:
         self._term = await asyncio.to_thread(self.state.take_term)
         self._publish()
         self._observer.observe(Observed("reducer_started", {"term": self._term}))
-        unfinished = [info for info in self.state.sessions() if info.state == RUNNING]
-        self._early = {info.session: [] for info in unfinished}
+        unfinished = [info for info in self.state.sessions() if info.state in (RUNNING, PAUSED)]
+        self._early = {info.session: {} for info in unfinished}
         for combiner in self.state.combiners():
             self._add_peer(combiner.combiner, combiner.address)
         if unfinished:
@@ -97,7 +96,7 @@ class Reducer:
             await self._changed.wait()
         for info in unfinished:
             self._observer.observe(
-                Observed("session_resumed", {"session": info.session, "round": info.head.round})
+                Observed("session_recovered", {"session": info.session, "round": info.head.round})
             )
             try:
                 await self._run(info)
@@ -190,11 +189,30 @@ class Reducer:
 
     async def stop_session(self, session: SessionId) -> SessionInfo:
         """Stop a running session; its committed rounds stay. One that has ended is left as it is."""
-        driver = self._sessions.get(session)
-        if driver is not None:
+        if session in self._sessions or session in self._early:
+            driver = self._driver(session)
             driver.stop("stopped by request")
             await driver.ended.wait()
         return await asyncio.to_thread(self.state.session, session)
+
+    async def pause_session(self, session: SessionId) -> SessionInfo:
+        """Let a session's open round be committed, and no other begin. Raises Conflict when it has ended."""
+        await self._driver(session).pause("paused by request")
+        return await asyncio.to_thread(self.state.session, session)
+
+    async def resume_session(self, session: SessionId) -> SessionInfo:
+        """Go on with a paused session. Raises Conflict when it has ended."""
+        await self._driver(session).resume()
+        return await asyncio.to_thread(self.state.session, session)
+
+    def _driver(self, session: SessionId) -> SessionDriver:
+        if driver := self._sessions.get(session):
+            return driver
+        if session in self._early:
+            raise Unavailable(
+                "the reducer has just started and is still looking for its combiners; try again"
+            )
+        raise Conflict("the session has ended; start another one on its model")
 
     def progress(self, session: SessionId) -> Mapping[str, Any]:
         """What a session does just now; empty when it is not running here."""
@@ -216,7 +234,7 @@ class Reducer:
         )
         self._sessions[info.session] = driver
         await driver.start(self._network)
-        for combiner, header in self._early.pop(info.session, []):
+        for combiner, header in self._early.pop(info.session, {}).values():
             driver.release_requested(combiner, header)
         self._spawn(self._forget_when_ended(driver))
 
@@ -275,7 +293,7 @@ class Reducer:
     def _release_requested(self, combiner: CombinerName, header: UpdateHeader) -> None:
         driver = self._sessions.get(header.session)
         if header.session in self._early:
-            self._early[header.session].append((combiner, header))  # its session is about to go on
+            self._early[header.session][header.client, header.round] = (combiner, header)  # it goes on soon
         elif driver is not None:
             self._guard(driver, partial(driver.release_requested, combiner, header))
         else:

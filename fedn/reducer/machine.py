@@ -1,10 +1,11 @@
 """One session at the reducer: waits for clients, runs rounds one after the other, ends.
 
     Waiting ⇄ Planning ──▶ Running ──▶ Committing ──▶ (next round, or) Finishing ──▶ Ended
-                              └─ too few updates: waits for more clients, inside the round
+       └────⇄ Paused           └─ too few updates: waits for more clients, inside the round
 
 Pure: `start` and `step` take state and event and return the next state and the commands for
-`driver.py`. What goes on inside a round is `round.py`'s. A committed round is never open again.
+`driver.py`; `session.py` has the words. What goes on inside a round is `round.py`'s. A committed round
+is never open again.
 """
 
 from __future__ import annotations
@@ -14,59 +15,52 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from fedn.domain.errors import InvalidTransition
-from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId
-from fedn.domain.part import PartHeader
+from fedn.domain.ids import ClientId, CombinerName, SessionId
 from fedn.domain.plan import Plan
-from fedn.domain.round import Head, MergedPart
-from fedn.domain.update import Absence, UpdateHeader
+from fedn.domain.round import Head
 from fedn.reducer import round as rd
 from fedn.reducer.network import Network, attached, of_session
-from fedn.reducer.round import PartKey, Round
+from fedn.reducer.round import Round
+from fedn.reducer.session import (
+    AckFromRecord,
+    AckRound,
+    AdmitAnswered,
+    Announce,
+    ClientsSelected,
+    CombinerLost,
+    Command,
+    CommitFailed,
+    CommitRound,
+    Committing,
+    DropSums,
+    Ended,
+    Event,
+    Finishing,
+    NetworkChanged,
+    PartAborted,
+    PartFetched,
+    PartSealed,
+    PauseAsked,
+    Paused,
+    Phase,
+    Planning,
+    ReleaseAnswered,
+    ReleaseRequested,
+    ResumeAsked,
+    RoundCommitted,
+    Running,
+    SelectClients,
+    SettleFromRecord,
+    StopAsked,
+    Tick,
+    Validate,
+    ValidationEnded,
+    Waiting,
+)
 
+STARTING = Waiting("starting")
 MAX_VALIDATIONS = 8
 """Validations of one session that may be under way at once; more are skipped, never waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Not enough clients to begin the next round."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Planning:
-    """The selector is choosing among the clients that are here."""
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """``reason`` says what an open round waits for beyond its clients; usually ''."""
-
-    round: Round
-    reason: str = ""
-    choosing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Committing:
-    round: Round
-
-
-@dataclass(frozen=True, slots=True)
-class Finishing:
-    """All rounds are committed; the last validations are awaited."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """``outcome`` is 'finished', 'failed' or 'cancelled'."""
-
-    outcome: str
-    reason: str = ""
-
-
-Phase = Waiting | Planning | Running | Committing | Finishing | Ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,189 +70,39 @@ class State:
     head: Head
     network: Network
     orphan_grace: float
-    phase: Phase = Waiting("starting")
+    phase: Phase = STARTING
     validating: frozenset[int] = frozenset()
     stopping: bool = False
+    pause: str = ""
+    """Why the session is to rest between two rounds; '' while it is not to."""
     asked: Mapping[ClientId, ReleaseRequested] = field(default_factory=dict)
     """Release requests that came while no round was open; answered as soon as it is clear."""
 
 
-# --- events ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkChanged:
-    network: Network
-
-
-@dataclass(frozen=True, slots=True)
-class CombinerLost:
-    combiner: CombinerName
-    incarnation: Incarnation
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class ClientsSelected:
-    clients: tuple[ClientId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PartSealed:
-    round: int
-    key: PartKey
-    header: PartHeader
-    now: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class PartFetched:
-    round: int
-    key: PartKey
-
-
-@dataclass(frozen=True, slots=True)
-class PartAborted:
-    round: int
-    key: PartKey
-    now: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseRequested:
-    combiner: CombinerName
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class ReleaseAnswered:
-    round: int
-    client: ClientId
-    folded: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AdmitAnswered:
-    round: int
-    key: PartKey
-    client: ClientId
-    admitted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class RoundCommitted:
-    head: Head
-
-
-@dataclass(frozen=True, slots=True)
-class CommitFailed:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class ValidationEnded:
-    round: int
-
-
-@dataclass(frozen=True, slots=True)
-class StopAsked:
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    now: float
-
-
-Event = (
-    NetworkChanged | CombinerLost | ClientsSelected | PartSealed | PartFetched | PartAborted
-    | ReleaseRequested | ReleaseAnswered | AdmitAnswered | RoundCommitted | CommitFailed | ValidationEnded
-    | StopAsked | Tick
-)  # fmt: skip
-
-# --- commands (besides those of round.py) ------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class SelectClients:
-    """Choose at most ``limit`` (0: all) of ``clients``; answer ClientsSelected.
-
-    Begins round ``round`` or goes on with it.
-    """
-
-    round: int
-    clients: tuple[ClientId, ...]
-    limit: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class CommitRound:
-    """Blob first, record second; answer RoundCommitted or CommitFailed."""
-
-    round: int
-    parts: tuple[MergedPart, ...]
-    refused: tuple[Absence, ...]
-    lost: tuple[Absence, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class AckRound:
-    """The round is durable: ``combiner`` may forget it and settle its clients."""
-
-    combiner: CombinerName
-    round: int
-    counted: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SettleFromRecord:
-    """An update of a round that is over: look up whether it counted, and say so."""
-
-    combiner: CombinerName
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class AckFromRecord:
-    """A combiner still holds a round that is over: tell it which of its parts counted."""
-
-    combiner: CombinerName
-    incarnation: Incarnation
-    round: int
-
-
-@dataclass(frozen=True, slots=True)
-class Validate:
-    round: int
-    model: Digest
-    model_size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Announce:
-    """The phase changed in a way worth telling."""
-
-    phase: Phase
-
-
-@dataclass(frozen=True, slots=True)
-class DropSums:
-    """Forget the sums of the open round."""
-
-
-Command = (
-    rd.Command | SelectClients | CommitRound | AckRound | SettleFromRecord | AckFromRecord | Validate
-    | Announce | DropSums
-)  # fmt: skip
 Outcome = tuple[State, tuple[Command, ...]]
 
 # --- transitions -----------------------------------------------------------------------------------
 
 
-def start(session: SessionId, plan: Plan, head: Head, network: Network, orphan_grace: float) -> Outcome:
-    """Begin, or go on from the last committed round after a restart."""
-    state = State(session, plan, head, of_session(network, session), orphan_grace)
+def start(
+    session: SessionId,
+    plan: Plan,
+    head: Head,
+    network: Network,
+    orphan_grace: float,
+    pause: str = "",
+    unvalidated: bool = False,
+) -> Outcome:
+    """Begin, or go on from the last committed round after a restart.
+
+    ``pause`` is the reason of a session that is to rest; ``unvalidated``: the validation of the last
+    round was under way when the reducer died.
+    """
+    state = State(session, plan, head, of_session(network, session), orphan_grace, pause=pause)
     state, commands = _greet(state, state.network)
+    if unvalidated:
+        state, validate = _validate(state)
+        commands += validate
     state, more = _plan_next(state)
     return state, commands + more
 
@@ -280,6 +124,10 @@ def step(state: State, event: Event) -> Outcome:
             return _finish(replace(state, validating=state.validating - {round_}))
         case StopAsked(reason):
             return _stop(state, reason)
+        case PauseAsked(reason):
+            return _pause(replace(state, pause=reason))
+        case ResumeAsked():
+            return _resume(replace(state, pause=""))
         case _:
             return _in_round(state, event)
 
@@ -357,6 +205,8 @@ def _greet(state: State, fresh: Network) -> Outcome:
 def _plan_next(state: State) -> Outcome:
     if state.head.round >= state.plan.rounds:
         return _finish(replace(state, phase=Finishing()))
+    if state.pause:
+        return _announced(state, Paused(state.pause))
     here = tuple(sorted(attached(state.network)))
     if len(here) < state.plan.min_clients:
         reason = f"waiting for clients: {len(here)} of {state.plan.min_clients} are attached"
@@ -377,6 +227,8 @@ def _selected(state: State, clients: tuple[ClientId, ...]) -> Outcome:
             return _judge(state, more)
         case Running(round_, reason, True):
             state = replace(state, phase=Running(round_, reason))
+            if state.pause:
+                return _judge(state, ())
             if not clients:
                 return state, ()  # chosen among again when the network changes
             round_, commands = rd.extend(round_, state.network, clients)
@@ -395,8 +247,10 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
         refused, lost = round_.absences
         commit = CommitRound(round_.number, round_.merged, refused, lost)
         return replace(state, phase=Committing(round_)), (*commands, commit)
-    free = rd.candidates(round_, state.network)
+    free = frozenset() if state.pause else rd.candidates(round_, state.network)
     reason = f"{have} of {need} updates; waiting for more clients" + _why(round_)
+    if state.pause:
+        reason = f"{state.pause}; the open round has {have} of {need} updates"
     state, told = _announced(state, Running(round_, reason, choosing=bool(free)))
     if free:
         most = state.plan.max_clients
@@ -437,11 +291,19 @@ def _committed(state: State, head: Head) -> Outcome:
     round_ = state.phase.round
     state = replace(state, head=head, phase=Planning())
     commands: tuple[Command, ...] = _acks(round_, state.network) + _settle_moved(round_, state.network)
-    if state.plan.validate and len(state.validating) < MAX_VALIDATIONS and attached(state.network):
-        state = replace(state, validating=state.validating | {head.round})
-        commands += (Validate(head.round, head.model, head.model_size),)
+    state, validate = _validate(state)
+    commands += validate
     state, more = _end(state, "cancelled", "stopped") if state.stopping else _plan_next(state)
     return _answer_asked(state, (*commands, DropSums(), *more))
+
+
+def _validate(state: State) -> Outcome:
+    """Have the newest model evaluated, if anybody is here to do it."""
+    head = state.head
+    if not state.plan.validate or len(state.validating) >= MAX_VALIDATIONS or not attached(state.network):
+        return state, ()
+    state = replace(state, validating=state.validating | {head.round})
+    return state, (Validate(head.round, head.model, head.model_size),)
 
 
 def _acks(round_: Round, network: Network) -> tuple[Command, ...]:
@@ -482,6 +344,27 @@ def _stop(state: State, reason: str) -> Outcome:
             return _end(state, "cancelled", reason)
 
 
+def _pause(state: State) -> Outcome:
+    """At once where no round is open; else the open one is committed first."""
+    match state.phase:
+        case Waiting() | Planning():
+            return _announced(state, Paused(state.pause))
+        case Running():
+            return _judge(state, ())
+        case _:
+            return state, ()
+
+
+def _resume(state: State) -> Outcome:
+    match state.phase:
+        case Paused():
+            return _plan_next(state)
+        case Running():
+            return _judge(state, ())
+        case _:
+            return state, ()
+
+
 def _end(state: State, outcome: str, reason: str) -> Outcome:
     commands: tuple[Command, ...] = ()
     if isinstance(state.phase, Running | Committing):
@@ -489,7 +372,10 @@ def _end(state: State, outcome: str, reason: str) -> Outcome:
             if leg.phase is not rd.Phase.VOID:
                 commands += (rd.AbortPart(key, f"the session is {outcome}", reoffer=False),)
         commands += (DropSums(),)
-    state, told = _announced(state, Ended(outcome, reason))
+        state, told = _announced(state, Ended(outcome, reason))
+    else:
+        state, told = _announced(state, Ended(outcome, reason))
+        state, commands = _greet(state, state.network)  # parts held from before a restart, never adopted
     return _answer_asked(state, commands + told)
 
 
@@ -503,3 +389,13 @@ def _announced(state: State, phase: Phase) -> Outcome:
     """Enter a phase; tell it unless it is the same as before."""
     same = state.phase == phase
     return replace(state, phase=phase), () if same else (Announce(phase),)
+
+
+__all__ = [
+    "AckFromRecord", "AckRound", "AdmitAnswered", "Announce", "ClientsSelected", "CombinerLost", "Command",
+    "CommitFailed", "CommitRound", "Committing", "DropSums", "Ended", "Event", "Finishing", "NetworkChanged",
+    "Outcome", "PartAborted", "PartFetched", "PartSealed", "PauseAsked", "Paused", "Phase", "Planning",
+    "ReleaseAnswered", "ReleaseRequested", "ResumeAsked", "RoundCommitted", "Running", "SelectClients",
+    "SettleFromRecord", "State", "StopAsked", "Tick", "Validate", "ValidationEnded", "Waiting", "next_wake",
+    "start", "step",
+]  # fmt: skip

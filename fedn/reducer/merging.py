@@ -21,8 +21,10 @@ from fedn.domain.model import INLINE_BYTES, Layout, layout_of
 from fedn.domain.part import PartHeader
 from fedn.domain.plan import Plan
 from fedn.domain.round import Head, RoundRecord, store_record
+from fedn.domain.update import MAX_EXAMPLES
 from fedn.ports import Buffer, ModelStore, ServerOptimizer, StateStore, Vector
-from fedn.reducer.machine import CommitRound
+from fedn.reducer.round import PartKey
+from fedn.reducer.session import CommitRound
 
 
 def read_layout(models: ModelStore, head: Head) -> Layout:
@@ -74,6 +76,25 @@ class Part:
         if self.offset != self.header.size or self._hash.hexdigest() != self.header.digest:
             raise Damaged(f"part {self.header.part} of {self.header.combiner} is not what its digest says")
         return self._vector.astype(np.float64, copy=False)
+
+
+def check_part(
+    header: PartHeader, inline: bytes, session: SessionId, number: int, key: PartKey, layout: Layout
+) -> None:
+    """Believe no combiner: whose part it is, how long it is, and that sums and names go together.
+
+    Raises Damaged.
+    """
+    identity = (header.session, header.round, header.combiner, header.incarnation, header.part)
+    weights = [contributor.examples for contributor in header.contributors]
+    sound = (
+        identity == (session, number, *key)
+        and header.size == (8 * layout.float_elements if weights else 0)
+        and len(inline) in (0, header.size)
+        and all(1 <= weight <= MAX_EXAMPLES for weight in weights)
+    )
+    if not sound:
+        raise Damaged(f"part {key.part} of {key.combiner} does not fit its round")
 
 
 class Committer:

@@ -136,7 +136,7 @@ def _registration(body: dict[str, Any]) -> Registration:
 
 
 def session_routes(front: Front) -> Blueprint:
-    """Sessions: start, look, stop."""
+    """Sessions: start, look, pause, resume, stop."""
     routes = Blueprint("sessions", __name__, url_prefix="/api/v1/sessions")
     state = front.state
 
@@ -165,6 +165,16 @@ def session_routes(front: Front) -> Blueprint:
     def stop(session: str) -> Response:
         """End a session; what is committed stays."""
         return jsonify(session_form(front.stop_session(_id(session))))
+
+    @routes.post("/<session>/pause")
+    def pause(session: str) -> Response:
+        """Let the open round be committed and begin no other, until it is resumed."""
+        return jsonify(session_form(front.pause_session(_id(session))))
+
+    @routes.post("/<session>/resume")
+    def resume(session: str) -> Response:
+        """Go on with a paused session."""
+        return jsonify(session_form(front.resume_session(_id(session))))
 
     return routes
 

@@ -104,6 +104,14 @@ class ReducerService:
         self.state.session(session)
         return self._command(self._reducer.stop_session(session))
 
+    def pause_session(self, session: SessionId) -> SessionInfo:
+        self.state.session(session)
+        return self._command(self._reducer.pause_session(session))
+
+    def resume_session(self, session: SessionId) -> SessionInfo:
+        self.state.session(session)
+        return self._command(self._reducer.resume_session(session))
+
     def round_progress(self, session: SessionId) -> Mapping[str, Any]:
         return self._reducer.progress(session)
 

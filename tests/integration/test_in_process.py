@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedn.domain.errors import Conflict
 from fedn.stores.trail import verify_trail
 from fedn.testing.federation import Federation
 
@@ -248,3 +249,44 @@ async def test_a_client_that_changes_combiner_counts_where_it_was_folded(tmp_pat
         assert contributors(federation, info.session, 1) == [f"client-{n}" for n in range(1, 5)]
         assert apps[0].trained == [1]
         assert outcome(federation, info.session) == pytest.approx(weighted(apps), rel=1e-12)
+
+
+async def test_a_paused_session_commits_its_open_round_and_rests_through_a_restart(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        apps = await grow(federation, combiners=2, clients=3, closed=True)
+        info = await federation.start_session(SEED, rounds=3, min_clients=3)
+        other = await federation.start_session(SEED, rounds=2, min_clients=3)
+        await federation.story.until("round_opened", session=info.session)
+        paused = await federation.reducer.pause_session(info.session)
+        assert (paused.state, paused.reason) == ("paused", "paused by request")
+        for app in apps:
+            app.gate.set()
+        await federation.story.until("session_finished", session=other.session)
+        await federation.story.until("waiting", session=info.session, reason="paused by request")
+        await federation.stop_reducer()
+        await federation.start_reducer()
+        await federation.story.until("waiting", count=2, session=info.session, reason="paused by request")
+        assert federation.state.session(info.session).head.round == 1
+        assert (await federation.reducer.resume_session(info.session)).state == "running"
+        await federation.story.until("session_finished", session=info.session)
+        assert outcome(federation, info.session) == pytest.approx(3 * weighted(apps), rel=1e-12)
+        with pytest.raises(Conflict, match="has ended"):
+            await federation.reducer.pause_session(info.session)
+
+
+async def test_a_session_paused_in_an_open_round_keeps_it_through_a_restart(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        apps = await grow(federation, combiners=2, clients=3, closed=True)
+        info = await federation.start_session(SEED, rounds=2, min_clients=3)
+        apps[0].gate.set()
+        await federation.story.until("update_received", client="client-1")
+        await federation.reducer.pause_session(info.session)
+        await federation.stop_reducer()
+        for app in apps:
+            app.gate.set()
+        await federation.start_reducer()
+        await federation.story.until("waiting", session=info.session, reason="paused by request")
+        await federation.reducer.resume_session(info.session)
+        await federation.story.until("session_finished")
+        assert [app.trained for app in apps] == [[1, 2]] * 3
+        assert outcome(federation, info.session) == pytest.approx(2 * weighted(apps), rel=1e-12)

@@ -130,6 +130,8 @@ def test_sessions_are_listed_shown_and_stopped_by_the_beginning_of_their_id(fedn
     text = fedn.good("session", "show", "session-")
     assert "accuracy 0.5000" in text
     assert "1 of 4" in text
+    assert fedn.json("session", "pause", "sess")["state"] == "paused"
+    assert "goes on after round" in fedn("session", "resume", "sess").output
     assert fedn.json("session", "stop", "sess")["state"] == "cancelled"
 
 

@@ -119,6 +119,12 @@ class SmallService:
     def stop_session(self, session: SessionId) -> SessionInfo:
         return self.end(session, "cancelled", "stopped by a person")
 
+    def pause_session(self, session: SessionId) -> SessionInfo:
+        return self.end(session, "paused", "paused by a person")
+
+    def resume_session(self, session: SessionId) -> SessionInfo:
+        return self.end(session, "running", "")
+
     def round_progress(self, session: SessionId) -> Mapping[str, Any]:
         if not self.progress:
             raise NotFound(f"session {session} is not running")

@@ -90,7 +90,17 @@ def test_every_route_hides_a_bug_and_logs_it(app, http, service, caplog):
     def broken(*_: object, **__: object):
         raise RuntimeError("secret")
 
-    for name in ("network", "ready", "register", "assign", "seed_model", "start_session", "stop_session"):
+    for name in (
+        "network",
+        "ready",
+        "register",
+        "assign",
+        "seed_model",
+        "start_session",
+        "stop_session",
+        "pause_session",
+        "resume_session",
+    ):
         setattr(service, name, broken)
     with caplog.at_level(logging.CRITICAL):
         for path in ("/", "/fragment", "/readyz", "/api/v1/network", "/api/v1/combiners", "/api/v1/clients"):
@@ -209,6 +219,8 @@ def test_a_session_starts_is_listed_shown_and_stopped(http, small):
     path = f"/api/v1/sessions/{session['session']}"
     assert http.get("/api/v1/sessions").get_json()["sessions"] == [session]
     assert http.get(path).get_json() == session | {"progress": {}}
+    assert http.post(f"{path}/pause").get_json()["state"] == "paused"
+    assert http.post(f"{path}/resume").get_json()["state"] == "running"
     assert http.post(f"{path}/stop").get_json()["state"] == "cancelled"
 
 

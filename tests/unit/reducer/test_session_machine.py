@@ -503,3 +503,66 @@ def test_events_of_another_round_change_nothing() -> None:
     ):  # fmt: skip
         assert story(event) == ()
         assert story.state == before
+
+
+# --- pause and resume ------------------------------------------------------------------------------
+
+REST = mc.PauseAsked("paused by request")
+
+
+def test_a_pause_between_rounds_holds_the_next_one_back_until_it_is_asked_for() -> None:
+    story = Story(at("A", ANN))
+    assert story(REST) == (mc.Announce(mc.Paused("paused by request")),)
+    assert story.selects(ANN) == ()  # chosen before the pause
+    assert story.sees(at("A", ANN, BOB)) == ()
+    assert story(mc.ResumeAsked()) == (mc.SelectClients(1, (ANN, BOB)),)
+
+
+def test_a_pause_in_an_open_round_lets_it_be_committed() -> None:
+    story = committing()
+    assert story(REST) == ()
+    assert story.commits()[-1] == mc.Announce(mc.Paused("paused by request"))
+    assert story(mc.ResumeAsked()) == (mc.SelectClients(2, (ANN, BOB, CAT)),)
+
+
+def test_a_paused_round_below_its_quorum_asks_nobody_more() -> None:
+    story = running(min_clients=3)
+    story(REST)
+    story.merges(key("A"), ANN, BOB)
+    [told] = story.merges(key("B"), lost="cat")[1:]
+    assert story.reason == "paused by request; the open round has 2 of 3 updates"
+    assert told == mc.Announce(story.state.phase)
+    assert story.sees(at("A", ANN, BOB), at("B", CAT, DAN)) == ()
+    told, select = story(mc.ResumeAsked())
+    assert select == mc.SelectClients(1, (CAT, DAN))
+
+
+def test_the_last_round_ends_a_paused_session_all_the_same() -> None:
+    story = committing(rounds=1)
+    story(REST)
+    assert story.commits()[-1] == mc.Announce(mc.Ended("finished"))
+
+
+def test_a_restarted_reducer_leaves_a_paused_session_paused_and_its_parts_where_they_are() -> None:
+    held = (RoundHeld(S, 1, 0, (ANN,)),)
+    network = dict([at("A", ANN, held=held)])
+    state, commands = mc.start(S, plan_from({}), head(0), network, 5.0, pause="paused by request")
+    assert commands == (mc.Announce(mc.Paused("paused by request")),)
+    state, _ = mc.step(state, mc.ResumeAsked())
+    state, commands = mc.step(state, mc.ClientsSelected((ANN,)))
+    assert rd.OpenPart(key("A"), (ANN,)) in commands
+
+
+def test_a_paused_session_that_is_stopped_has_its_parts_forgotten() -> None:
+    held = (RoundHeld(S, 1, 0, (ANN,)),)
+    network = dict([at("A", ANN, held=held)])
+    state, _ = mc.start(S, plan_from({}), head(0), network, 5.0, pause="paused by request")
+    state, commands = mc.step(state, mc.StopAsked("stopped"))
+    assert mc.AckFromRecord(A, Incarnation("A1"), 1) in commands
+
+
+def test_a_validation_that_a_crash_interrupted_is_asked_for_again() -> None:
+    network = dict([at("A", ANN)])
+    plan = plan_from({"rounds": 2, "validate": True})
+    _, commands = mc.start(S, plan, head(2), network, 5.0, unvalidated=True)
+    assert commands == (mc.Validate(2, head(2).model, 100),)

@@ -1,0 +1,60 @@
+"""A session and its stores: patient while one is out of reach, and the session's end is the last word."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+from fedn.domain.errors import Conflict, StoreUnavailable
+from fedn.domain.ids import SessionId
+from fedn.ports import StateStore
+
+T = TypeVar("T")
+
+RUNNING, PAUSED = "running", "paused"
+"""States of a stored session that a restarted reducer goes on with."""
+PAUSE_FIRST, PAUSE_MOST = 0.1, 5.0
+"""Seconds between tries."""
+
+
+class Books:
+    """One session's books. ``closed`` is set once the session's end is durable."""
+
+    def __init__(
+        self, store: StateStore, session: SessionId, term: int, waiting: Callable[[str], None]
+    ) -> None:
+        """``waiting`` is told why something has to be tried again."""
+        self.closed = asyncio.Event()
+        self._store = store
+        self._session = session
+        self._term = term
+        self._waiting = waiting
+        self._ending = False
+        self._one_at_a_time = asyncio.Lock()
+
+    async def patiently(self, work: Callable[..., T], *arguments: object) -> T:
+        """Read or write in a worker thread, again and again while a store is out of reach or full."""
+        pause = PAUSE_FIRST
+        while True:
+            try:
+                return await asyncio.to_thread(work, *arguments)
+            except StoreUnavailable as error:
+                self._waiting(error.message)
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+                pause = min(PAUSE_MOST, pause * 2)
+
+    async def note(self, state: str, reason: str) -> None:
+        """Keep that the session runs or is paused. Raises Conflict when it has ended."""
+        async with self._one_at_a_time:
+            if self._ending:
+                raise Conflict("the session has ended; start another one on its model")
+            await self.patiently(self._store.set_session_state, self._session, state, reason, self._term)
+
+    async def close(self, outcome: str, reason: str) -> None:
+        """Keep how the session ended; nothing else is noted after that."""
+        self._ending = True
+        async with self._one_at_a_time:
+            await self.patiently(self._store.set_session_state, self._session, outcome, reason, self._term)
+        self.closed.set()
