@@ -41,6 +41,11 @@ from fedn.reducer.records import ack_from_record, settle_from_record
 log = logging.getLogger("fedn.reducer")
 
 
+GATHER_SECONDS = 0.02
+"""Changes of the network within this time are told as one: a thousand clients that come back at once
+would otherwise cost a thousand rosters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Bounds and patience of a reducer; seconds."""
@@ -76,6 +81,7 @@ class Reducer:
         self._early: dict[SessionId, dict[tuple[ClientId, int], tuple[CombinerName, UpdateHeader]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._gathering: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
         """Take the next term, look for the combiners known from before, go on with running sessions."""
@@ -113,6 +119,8 @@ class Reducer:
 
     async def close(self) -> None:
         """Stop everything; running sessions go on when a reducer starts again."""
+        if self._gathering:
+            self._gathering.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -245,7 +253,7 @@ class Reducer:
 
     def _add_peer(self, name: CombinerName, address: str) -> Peer:
         hooks = Hooks(
-            changed=self._network_changed,
+            changed=self._network_changes,
             up=self._combiner_up,
             lost=self._combiner_lost,
             release=self._release_requested,
@@ -263,7 +271,15 @@ class Reducer:
     def _publish(self) -> None:
         self.view = NetworkView(self._term, tuple(peer.view for _, peer in sorted(self._peers.items())))
 
+    def _network_changes(self) -> None:
+        if self._gathering is None:
+            self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._network_changed)
+
     def _network_changed(self) -> None:
+        """Tell the sessions of everything that has changed since they were told last."""
+        if self._gathering:
+            self._gathering.cancel()
+            self._gathering = None
         self._publish()
         network = self._network()
         for station in network.values():
@@ -286,6 +302,8 @@ class Reducer:
                 )
 
     def _combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
+        if self._gathering:
+            self._network_changed()  # nobody may look for the lost one's clients where they no longer are
         self._observer.observe(Observed("combiner_lost", {"combiner": combiner}))
         for session in list(self._sessions.values()):
             self._guard(session, partial(session.combiner_lost, combiner, incarnation))
