@@ -115,11 +115,20 @@ class CombinerSettings(_Listener):
     reducer: str = _set("http://127.0.0.1:8090", "Address of the reducer.")
     data_dir: Path = _set(Path("fedn-data/combiner"), "Folder for models and uploads; made if missing.")
     uploads_in_flight: int = _set(4, "Uploads taken at once; the others wait.", ge=1, le=256)
+    fetches_in_flight: int = _set(16, "Models sent at once; the others wait.", ge=1, le=10_000)
     max_update_bytes: ByteSize = _set(4 * 2**30, "Largest update that is taken, in bytes or as '4GiB'.", gt=0)
     client_grace: float = _set(
-        3.0, "Seconds that a silent client is given in an open round before it is lost.", gt=0, le=3600
+        3.0,
+        "Seconds that a client which left, or fell silent, is given in an open round before it is lost.",
+        gt=0,
+        le=3600,
     )
-    beat: float = _set(2.0, "Seconds between the beats of a client in an open round.", gt=0, le=3600)
+    beat: float = _set(
+        2.0,
+        "Seconds between the beats of a client at work; without any for two it counts as gone.",
+        gt=0,
+        le=3600,
+    )
     max_clients: int = _set(10_000, "Clients attached at once.", ge=1, le=1_000_000)
 
     @model_validator(mode="after")

@@ -13,8 +13,11 @@ from fedn.domain.errors import Unavailable
 
 @click.command()
 @remote
-def status(url: str, as_json: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Show every gauge, not only those above half.")
+def status(url: str, as_json: bool, verbose: bool) -> None:
     """Show the reducer, its combiners and their clients, and the sessions.
+
+    A combiner's gauges, what is bounded there, are shown where more than half of the limit is in use.
 
     Exit code 0 when the reducer is ready, 3 when it is not or is not there.
 
@@ -34,12 +37,14 @@ def status(url: str, as_json: bool) -> None:
         about = {"url": url, "ready": not reason, "reason": reason}
         screen.put_json({"reducer": about, **network, "sessions": sessions})
     else:
-        _draw(url, reason, network, sessions)
+        _draw(url, reason, network, sessions, verbose)
     if reason:
         raise SystemExit(3)
 
 
-def _draw(url: str, reason: str, network: dict[str, Any], sessions: list[dict[str, Any]]) -> None:
+def _draw(
+    url: str, reason: str, network: dict[str, Any], sessions: list[dict[str, Any]], verbose: bool
+) -> None:
     from rich.text import Text
     from rich.tree import Tree
 
@@ -49,6 +54,10 @@ def _draw(url: str, reason: str, network: dict[str, Any], sessions: list[dict[st
         live = f"live, {len(combiner['clients'])} clients" if combiner["live"] else "out of reach"
         line = f"combiner {combiner['combiner']}  {combiner['address']}  {live}"
         branch = tree.add(Text(screen.clean(line), style="" if combiner["live"] else "red"))
+        for gauge in combiner.get("gauges", ()):  # a reducer of another version may have none
+            if verbose or 2 * gauge["value"] > gauge["limit"]:
+                words = "{name} {value} of {limit}, at most {peak} so far".format_map(gauge)
+                branch.add(Text(screen.clean(words)))
         for client in combiner["clients"]:
             branch.add(Text(screen.clean(f"client {client['name'] or client['client']}  {client['client']}")))
     if not network["combiners"]:

@@ -7,6 +7,7 @@ cancelled: it finds a combiner, attaches, works, and finds another one when that
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -17,7 +18,7 @@ from typing import assert_never
 from fedn.client import machine as mc
 from fedn.client.worker import in_own_thread
 from fedn.domain import messages as m
-from fedn.domain.errors import FednError, Incompatible, LinkBroken
+from fedn.domain.errors import FednError, Incompatible, LinkBroken, NotFound, StoreUnavailable, Unavailable
 from fedn.domain.ids import PROTOCOL_VERSION, digest_of
 from fedn.domain.model import INLINE_BYTES
 from fedn.domain.update import UpdateHeader, finite_metrics
@@ -29,8 +30,13 @@ log = logging.getLogger("fedn.client")
 
 OUTBOX = 256
 """Messages that may wait for the combiner before this client leaves it."""
+FIRST_WITHIN = 0.5
+"""Seconds over which the clients of a combiner that ended spread their first tries."""
+BEAT_LEAST = 0.05
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 5.0
+ROOM_AGAIN = 3
+"""A full disk is looked at again as after so many failed tries: half a second to five."""
 
 
 class Client:
@@ -57,6 +63,7 @@ class Client:
         self._prefer = prefer
         self._state = mc.State()
         self._link: ClientLink | None = None
+        self._hindrance = ""
         self._fresh: tuple[str, bytes] = ("", b"")  # the last update, to send without reading it back
         self._outbox: asyncio.Queue[m.ClientMessage | None] = asyncio.Queue(OUTBOX)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -81,7 +88,7 @@ class Client:
                 failures += 1
                 log.info("not attached: %s", error.message)
                 self._observer.observe(Observed("waiting", {"reason": error.message}))
-            await asyncio.sleep(backoff(failures))
+            await asyncio.sleep(backoff(failures) if failures else random.uniform(0, FIRST_WITHIN))
 
     async def close(self) -> None:
         """Stop what is under way. The journal stays."""
@@ -91,15 +98,20 @@ class Client:
         await self._models.close()
 
     async def _attached(self, assignment: m.Assignment) -> None:
-        """One attachment, from Hello to the end of the stream. Raises LinkBroken if it never began."""
+        """One attachment, from Hello to the end of the stream.
+
+        Raises what the combiner ended it with, and LinkBroken if it never began.
+        """
         link = self._dial(assignment.address)
         self._outbox = asyncio.Queue(OUTBOX)
         self._send(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name))
         welcomed = False
+        beating: asyncio.Task[None] | None = None
         try:
             async for message in link.attach(_drain(self._outbox)):
                 if isinstance(message, m.Welcome):
                     welcomed, self._link = True, link
+                    beating = asyncio.create_task(self._beat(max(BEAT_LEAST, message.beat)))
                     self._observer.observe(Observed("attached", {"combiner": message.combiner}))
                     self._decide(mc.Attached())
                 else:
@@ -108,10 +120,19 @@ class Client:
             if not welcomed:
                 raise
         finally:
+            if beating:
+                beating.cancel()
             self._link = None
             self._decide(mc.Detached())
             await link.close()
         self._observer.observe(Observed("detached", {"combiner": assignment.combiner}))
+
+    async def _beat(self, seconds: float) -> None:
+        """While anything is under way the combiner hears of it; at rest nothing is said."""
+        while True:
+            await asyncio.sleep(seconds)
+            if self._state.under_way:
+                self._send(m.Beat())
 
     def _send(self, message: m.ClientMessage) -> None:
         """A combiner that does not read its stream is left; what is held is offered on the next attach."""
@@ -187,14 +208,19 @@ class Client:
         key = mc.key_of(task)
         where = {"session": task.session, "round": task.round}
         try:
-            if self._link is None:
-                raise LinkBroken("detached before the model came")
-            async with self._models.using(task.model, task.model_size, self._link.fetch_model, task.inline):
+            async with self._models.using(task.model, task.model_size, self._fetch_model, task.inline):
                 self._observer.observe(Observed("working", {"kind": task.kind, **where}))
                 self._decide(await self._run_task(task))
+        except StoreUnavailable as error:
+            self._wait_for_room(f"the model did not come: {error.message}")
+            await asyncio.sleep(backoff(ROOM_AGAIN))
+            self._decide(mc.WorkFailed(key, error.message, final=False))
         except LinkBroken as error:
             log.info("task %s not done: %s", task.kind, error.message, extra=where)
             self._decide(mc.WorkFailed(key, error.message, final=False))
+        except NotFound as error:
+            log.info("task %s not done: %s", task.kind, error.message, extra=where)
+            self._decide(mc.ModelGone(key))
         except FednError as error:
             log.error("task %s failed: %s", task.kind, error.message, extra=where)
             self._decide(mc.WorkFailed(key, error.message, final=True))
@@ -207,18 +233,54 @@ class Client:
             if task.kind is m.TaskKind.VALIDATE:
                 examples, metrics = await in_own_thread(partial(self._trainer.validate, model, task))
                 return mc.ModelEvaluated(mc.key_of(task), task.model, examples, finite_metrics(metrics))
-            return mc.UpdateKept(await in_own_thread(partial(self._train, model, task)))
+            header, file = await in_own_thread(partial(self._train, model, task))
+        return await self._keep(header, file)
 
-    def _train(self, model: memoryview, task: m.Task) -> UpdateHeader:
-        """Train and journal, in one worker thread: once this returns, nobody trains this round again."""
+    async def _fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
+        """From whichever combiner this client is attached to just now."""
+        if self._link is None:
+            raise LinkBroken("detached before the model came")
+        async for chunk in self._link.fetch_model(request):
+            yield chunk
+
+    def _train(self, model: memoryview, task: m.Task) -> tuple[UpdateHeader, bytes]:
         trained = self._trainer.train(model, task)
         header = UpdateHeader(
             task.session, task.round, self.info.client, task.model, trained.examples, len(trained.file),
             digest_of(trained.file), trained.layout, finite_metrics(trained.metrics),
         )  # fmt: skip
-        self._journal.add(header, trained.file)
-        self._fresh = (header.digest, trained.file)
-        return header
+        return header, trained.file
+
+    async def _keep(self, header: UpdateHeader, file: bytes) -> mc.Event:
+        """Journal the update: once this returns, nobody trains this round again.
+
+        What was trained is not given up for want of room: it is tried again for as long as it is wanted.
+        """
+        key = mc.key_for(header)
+        for attempt in itertools.count():
+            try:
+                await asyncio.to_thread(self._journal.add, header, file)
+            except Unavailable as error:
+                self._wait_for_room(error.message)
+                await asyncio.sleep(backoff(ROOM_AGAIN + attempt))
+            else:
+                self._wait_for_room("")
+                self._fresh = (header.digest, file)
+                return mc.UpdateKept(header)
+            if not self._wanted(key):
+                break
+        self._wait_for_room("")
+        return mc.WorkFailed(key, "its round was over before there was room for the update", final=True)
+
+    def _wanted(self, key: mc.Key) -> bool:
+        """Whether this training may still count: it was not settled, and no later round was heard of."""
+        return key in self._state.tasks and key.round > self._state.over.get(key.session, 0)
+
+    def _wait_for_room(self, reason: str) -> None:
+        """Tell, once each time it changes, for which want of room this client waits; empty: for none."""
+        if reason and reason != self._hindrance:
+            self._observer.observe(Observed("waiting", {"reason": reason}))
+        self._hindrance = reason
 
     async def _offer_later(self, header: UpdateHeader, attempt: int) -> None:
         await asyncio.sleep(backoff(attempt))
@@ -237,8 +299,11 @@ class Client:
             if self._link is None:
                 raise LinkBroken("detached before the upload began")
             await self._link.submit(grant, offset, self._chunks(header, offset))
+            self._wait_for_room("")
         except (FednError, OSError) as error:
             log.info("upload broke: %s", error, extra={"session": header.session, "round": header.round})
+            if isinstance(error, StoreUnavailable):
+                self._wait_for_room(f"the combiner has no room for the update: {error.message}")
             self._decide(mc.UploadBroke(header, grant))
 
     async def _chunks(self, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import mmap
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from fedn.domain.canonical import canonical_json
-from fedn.domain.errors import Busy, FednError, StoreUnavailable
+from fedn.domain.errors import Busy, FednError, InvalidInput, StoreUnavailable
 from fedn.domain.ids import SessionId
 from fedn.domain.update import UpdateHeader, check_header
 from fedn.ports import Buffer
+from fedn.stores.disk import make_directory, write_durably
 from fedn.wire.chunks import split
 
 log = logging.getLogger("fedn.client")
@@ -40,7 +39,7 @@ class FileJournal:
         self._directory = directory
         self._limit = limit
         self._kept = kept
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         for leftover in directory.glob("*.tmp"):
             leftover.unlink()
         self._held: dict[tuple[SessionId, int], UpdateHeader] = {}
@@ -48,17 +47,22 @@ class FileJournal:
             self._recover(path)
 
     def add(self, header: UpdateHeader, file: bytes) -> None:
-        """Keep an update durably. Raises Busy beyond the limit, StoreUnavailable if the disk is full."""
+        """Keep an update durably.
+
+        Raises:
+            Busy: other updates take the room; one of them may be settled.
+            StoreUnavailable: the disk is full, or failing.
+            InvalidInput: it can never be kept: alone it is larger than the limit.
+        """
         self._check_room(header)
         text = canonical_json(asdict(header))
         path = self._path(header.session, header.round)
         try:
-            _write_durably(path, (len(text).to_bytes(_LENGTH_BYTES, "little"), text, file))
+            write_durably(path, (len(text).to_bytes(_LENGTH_BYTES, "little"), text, file))
         except OSError as error:
-            with suppress(OSError):
-                path.with_suffix(".tmp").unlink()
             raise StoreUnavailable(
-                f"the update can't be kept in {self._directory}: {error.strerror}"
+                f"the update of round {header.round} can't be kept in {self._directory} ({error.strerror}); "
+                f"make room for {header.size} bytes there and it goes on"
             ) from error
         self._held[header.session, header.round] = header
 
@@ -74,12 +78,13 @@ class FileJournal:
 
     def settle(self, session: SessionId, round: int) -> None:
         """Forget an update, or move it to the kept ones. Again: nothing."""
-        header = self._held.pop((session, round), None)
+        header = self._held.get((session, round))
         if header is None:
             return
         if self._kept:
             self._keep(header, self._kept)
         self._path(session, round).unlink(missing_ok=True)
+        del self._held[session, round]
 
     def held(self) -> list[UpdateHeader]:
         """Oldest first."""
@@ -89,11 +94,15 @@ class FileJournal:
         return self._directory / f"{session}-{round_}.update"
 
     def _check_room(self, header: UpdateHeader) -> None:
-        held = sum(h.size for key, h in self._held.items() if key != (header.session, header.round))
+        if header.size > self._limit:
+            raise InvalidInput(
+                "journal_bytes", f"{self._limit} is less than one update of {header.size} bytes", "raise it"
+            )
+        held = sum(h.size for key, h in list(self._held.items()) if key != (header.session, header.round))
         if held + header.size > self._limit:
             raise Busy(
-                f"the journal holds {held} bytes of updates that are not settled, and {header.size} more "
-                f"exceed journal_bytes ({self._limit})"
+                f"{self._directory} holds {held} bytes of updates that are not settled, and {header.size} "
+                f"more exceed journal_bytes ({self._limit}); it goes on when one is settled"
             )
 
     def _recover(self, path: Path) -> None:
@@ -115,23 +124,11 @@ class FileJournal:
         kept.mkdir(parents=True, exist_ok=True)
         name = f"{header.session}-{header.round}-{header.digest}.safetensors"
         aside = kept / f".{name}.tmp"
-        with aside.open("wb") as file:
-            for chunk in self.read(header, 0):
-                file.write(chunk)
-        aside.replace(kept / name)
-
-
-def _write_durably(path: Path, pieces: tuple[bytes, ...]) -> None:
-    aside = path.with_suffix(".tmp")
-    with aside.open("wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        with suppress(OSError):
-            os.close(directory)
+        try:
+            with aside.open("wb") as file:
+                for chunk in self.read(header, 0):
+                    file.write(chunk)
+            aside.replace(kept / name)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise

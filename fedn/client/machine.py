@@ -20,6 +20,8 @@ from fedn.domain.messages import Task, TaskKind
 from fedn.domain.update import UpdateHeader
 
 MAX_QUEUED = 64
+MAX_SESSIONS = 256
+"""Sessions of which it is remembered how far they are over."""
 
 
 class Key(NamedTuple):
@@ -75,17 +77,34 @@ TaskState = Queued | Working | Offering | Uploading | Holding
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """All tasks. ``slot`` is the one at work, even if it was cancelled meanwhile."""
+    """All tasks. ``slot`` is the one at work, even if it was dropped meanwhile.
+
+    ``over``: up to which round each session is over for this client. A task of such a round is a late
+    copy, or comes from a combiner that was out of reach: nobody trains for it again.
+    """
 
     attached: bool = False
     slot: Key | None = None
     tasks: Mapping[Key, TaskState] = field(default_factory=dict)
+    over: Mapping[SessionId, int] = field(default_factory=dict)
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything is queued, at work, or not settled: a combiner is to hear from this client."""
+        return bool(self.tasks)
 
     def put(self, key: Key, task: TaskState) -> State:
         return replace(self, tasks={**self.tasks, key: task})
 
     def without(self, key: Key) -> State:
         return replace(self, tasks={k: task for k, task in self.tasks.items() if k != key})
+
+    def past(self, session: SessionId, round_: int) -> State:
+        """``round_`` is over; of too many sessions the ones heard of least recently are forgotten."""
+        if round_ <= self.over.get(session, 0):
+            return self
+        others = [(s, r) for s, r in self.over.items() if s != session]
+        return replace(self, over=dict([*others[1 - MAX_SESSIONS :], (session, round_)]))
 
 
 # --- events ----------------------------------------------------------------------------------------
@@ -138,6 +157,13 @@ class WorkFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelGone:
+    """The combiner does not have the model (any more); if it wants the task done, it will say so again."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
 class UploadGranted:
     session: SessionId
     round: int
@@ -175,7 +201,7 @@ class ReofferAsked:
 
 
 Event = (
-    Attached | Detached | TaskReceived | TaskDropped | UpdateKept | ModelEvaluated | WorkFailed
+    Attached | Detached | TaskReceived | TaskDropped | UpdateKept | ModelEvaluated | WorkFailed | ModelGone
     | UploadGranted | UploadBroke | ReceiptArrived | UpdateEnded | ReofferAsked
 )  # fmt: skip
 
@@ -255,6 +281,8 @@ def _dispatch(state: State, event: Event) -> Outcome:
             return state.without(key), report
         case WorkFailed(key, reason, final):
             return _failed(_free(state, key), key, reason, final)
+        case ModelGone(key):
+            return _free(state, key).without(key), ()
         case UploadGranted(session, round_, digest, grant, offset):
             return _granted(state, Key(session, round_, TaskKind.TRAIN), digest, grant, offset)
         case UploadBroke(header, grant):
@@ -302,6 +330,8 @@ def _received(state: State, task: Task) -> Outcome:
         return _again(state, task, header)
     if isinstance(known, Queued | Working):
         return state, ()
+    if key.kind is TaskKind.TRAIN and key.round <= state.over.get(key.session, 0):
+        return state, (SendFailure(key, f"round {key.round} is over for this client"),)
     state = _supersede(state, key)
     if sum(isinstance(t, Queued) for t in state.tasks.values()) >= MAX_QUEUED:
         return state, (SendFailure(key, f"{MAX_QUEUED} tasks are waiting here already"),)
@@ -316,18 +346,21 @@ def _again(state: State, task: Task, header: UpdateHeader) -> Outcome:
 
 
 def _supersede(state: State, key: Key) -> State:
-    """A newer training task of a session makes its older ones that are not done pointless."""
+    """A newer training task of a session shows that its older rounds are over."""
     if key.kind is not TaskKind.TRAIN:
         return state
+    state = state.past(key.session, key.round - 1)
     for other, task in list(state.tasks.items()):
         older = other.session == key.session and other.kind is key.kind and other.round < key.round
-        if older and isinstance(task, Queued | Working):
+        if older and isinstance(task, Queued):
             state = state.without(other)
     return state
 
 
 def _dropped(state: State, key: Key) -> Outcome:
-    if isinstance(state.tasks.get(key), Queued | Working):
+    """A training under way is finished and offered all the same: the round may yet ask for it elsewhere."""
+    task = state.tasks.get(key)
+    if isinstance(task, Queued) or (isinstance(task, Working) and key.kind is not TaskKind.TRAIN):
         return state.without(key), ()
     return state, ()
 
@@ -337,7 +370,7 @@ def _kept(state: State, header: UpdateHeader) -> Outcome:
     at_work, wanted = state.slot == key, state.tasks.get(key)
     state = _free(state, key)
     if at_work and not (isinstance(wanted, Queued | Working) and wanted.task.model == header.base_model):
-        return state, (ForgetUpdate(header),)  # cancelled while it was training, and not asked for again
+        return state, (ForgetUpdate(header),)  # its round was settled while it was training
     return _offer(state, header)
 
 
@@ -382,12 +415,12 @@ def _receipt(state: State, key: Key, digest: Digest) -> Outcome:
 
 
 def _ended(state: State, key: Key, digest: str) -> Outcome:
-    header = held_header(state.tasks.get(key))
-    if header is None:
-        return _dropped(state, key)
-    if digest and digest != header.digest:
+    task = state.tasks.get(key)
+    header = held_header(task)
+    if digest and (header is None or digest != header.digest):
         return state, ()
-    return state.without(key), (ForgetUpdate(header),)
+    state = state.past(key.session, key.round)
+    return state.without(key), (ForgetUpdate(header),) if header else ()
 
 
 def _free(state: State, key: Key) -> State:

@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from fedn.domain.errors import Conflict, Damaged, FednError
 from fedn.domain.ids import ClientId, check_id
+from fedn.stores.disk import disk_errors, make_directory, write_durably
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ def claim(parent: Path, name: str = "") -> StateDir:
 
     Raises:
         Conflict: another process uses the directory of that name.
+        StoreUnavailable: the disk is full.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    make_directory(parent.absolute())
     if name:
         return _claim(parent / check_id("name", name), name)
     for number in itertools.count(1):
@@ -84,7 +86,6 @@ def _identity(path: Path, name: str) -> ClientId:
             raise Damaged(f"{path} does not hold a client's identity; remove it to get a new one") from None
     stem = re.sub(r"[^A-Za-z0-9._-]", "-", name)[:48]
     client = ClientId(check_id("client", f"{stem}-{secrets.token_hex(4)}"))
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps({"client": client, "name": name}) + "\n")
-    aside.replace(path)
+    with disk_errors(path.parent):
+        write_durably(path, [json.dumps({"client": client, "name": name}).encode() + b"\n"])
     return client

@@ -41,6 +41,7 @@ async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
     limits = Limits(
         uploads_in_flight=settings.uploads_in_flight, max_update_bytes=settings.max_update_bytes,
         max_clients=settings.max_clients, client_grace=settings.client_grace, beat=settings.beat,
+        fetches_in_flight=settings.fetches_in_flight,
     )  # fmt: skip
     reducer = HttpReducer(settings.reducer)
     models = file_cache(settings.data_dir / "models", CACHED_MODELS)

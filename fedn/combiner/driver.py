@@ -18,15 +18,18 @@ from typing import TypeVar, assert_never
 from fedn import plugins
 from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
-from fedn.combiner.clients import Attachment, Clients, Parked
+from fedn.combiner.admission import Places
+from fedn.combiner.clients import Parked
+from fedn.combiner.entrance import Entrance, Hooks
+from fedn.combiner.gauges import Gauges
 from fedn.combiner.limits import Limits
-from fedn.combiner.runs import Listeners, RoundRun, ValidationRun
+from fedn.combiner.parts import Parts
+from fedn.combiner.runs import MAX_BEHIND, Listeners, RoundRun
 from fedn.combiner.staging import PartSum, Upload
 from fedn.combiner.uploads import Uploads, off_loop
+from fedn.combiner.validations import Validations
 from fedn.domain import messages as m
 from fedn.domain.errors import (
-    Busy,
-    FednError,
     InvalidInput,
     LinkBroken,
     NotFound,
@@ -39,7 +42,6 @@ from fedn.domain.ids import (
     CombinerName,
     Incarnation,
     SessionId,
-    check_id,
     compatible,
     incompatible,
 )
@@ -68,29 +70,35 @@ class Combiner:
         self.name = name
         self.incarnation = Incarnation(secrets.token_hex(8))
         self.limits = limits
-        self.clients = Clients(limits.max_clients)
+        gauges = self._gauges = Gauges()
+        hooks = Hooks(self._arrived, self._said, self._left, self._expected)
+        self._entrance = Entrance(name, self.incarnation, limits, gauges, hooks)
+        self._clients = self._entrance.clients
         self._reducer = reducer
         self._models = models
         self._term = 0
-        self._draining = ""
-        self._rounds: dict[tuple[SessionId, int], dict[int, RoundRun]] = {}
-        self._opening: dict[tuple[SessionId, int], asyncio.Lock] = {}
-        self._validations: dict[tuple[SessionId, int], ValidationRun] = {}
-        self._parked = Parked(limits.max_parked)
-        self._uploads = Uploads(spool, limits)
+        self._uploads = Uploads(spool, limits, gauges, self._entrance.heard)
+        self._fetches = Places(gauges, "fetches", limits.fetches_in_flight, limits.fetches_waiting)
+        self._parked = Parked(limits, gauges)
+        self._parts = Parts(limits, gauges)
+        self._validations = Validations(models, reducer, limits, gauges)
         self._aggregators: dict[str, Aggregator] = {}
         self._watchers = Listeners[m.CombinerEvent]()
+        gauges.add("events", MAX_BEHIND, self._behind)
+        self._telling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     # --- asked by the reducer ----------------------------------------------------------------------
 
     async def watch(self, request: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]:
-        """Snapshot first, then every change, then for ever; parked release requests are repeated."""
+        """Snapshot and gauges first, then every change, for ever; parked release requests are repeated."""
         if not compatible(request.protocol):
             raise incompatible("combiner", "reducer", request.protocol)
         self._adopt(request.term)
+        self._tell_gauges()
         with self._watchers.subscribe() as events:
             yield self._snapshot()
+            yield m.GaugesChanged(self._gauges.read())
             for header in self._parked:
                 yield m.ReleaseRequested(header)
             async for event in events:
@@ -99,7 +107,12 @@ class Combiner:
     async def run_round(self, spec: RoundSpec) -> AsyncIterator[m.RoundEvent]:
         """Open the part, or go on with it; ends with PartSealed or RoundAborted."""
         self._adopt(spec.term)
+        if spec.incarnation != self.incarnation:
+            raise Unavailable("this is another process of the combiner by now")
         run = await self._opened(spec)
+        if run is None:
+            yield m.RoundAborted(self._parts.over(spec))
+            return
         with run.listeners.subscribe() as events:
             yield m.RoundOpened(self.incarnation, spec.part, tuple(run.state.ledger.entries))
             for received in list(run.received):
@@ -116,42 +129,21 @@ class Combiner:
     async def run_validation(self, spec: ValidationSpec) -> AsyncIterator[m.ValidationEvent]:
         """Have the listed clients evaluate a model; ends with ValidationSealed."""
         self._adopt(spec.term)
-        key = (spec.session, spec.round)
-        async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model, spec.inline):
-            run = self._validations.get(key) or self._open_validation(spec)
-            async for event in run.events():
-                yield event
-
-    def _open_validation(self, spec: ValidationSpec) -> ValidationRun:
-        key = (spec.session, spec.round)
-
-        def closed() -> None:
-            self._models.unpin(spec.model)
-            self._validations.pop(key, None)
-
-        self._models.pin(spec.model)
-        run = ValidationRun(spec, self._attached, closed)
-        if not run.state.over:
-            self._validations[key] = run
-        for client in run.state.waiting:
-            self.clients.send(client, run.task)
-        return run
+        async for event in self._validations.run(spec, lambda: self._attached, self._entrance.ask):
+            yield event
 
     async def fetch_part(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
         """The bytes of a sealed part."""
-        for parts in self._rounds.values():
-            for run in parts.values():
-                if isinstance(run.state, mc.Sealed) and run.state.digest == request.digest:
-                    for piece in split(run.sum.bytes(), request.offset):
-                        yield piece
-                    return
-        raise NotFound(f"no sealed part {request.digest[:12]} here")
+        run = self._parts.sealed(request.digest)
+        if run is None:
+            raise NotFound(f"no sealed part {request.digest[:12]} here")
+        for piece in split(run.sum.bytes(), request.offset):
+            yield piece
 
     async def ack(self, command: m.AckRound) -> None:
         """The round is committed: settle its clients and forget it. Again: nothing."""
         self._adopt(command.term)
-        self._opening.pop((command.session, command.round), None)
-        parts = self._rounds.pop((command.session, command.round), {})
+        parts = self._parts.commit(command.session, command.round)
         for number, run in parts.items():
             if not isinstance(run.state, mc.Sealed):
                 self._decide(run, ev.AbortAsked("the round was committed without this part", reoffer=True))
@@ -165,13 +157,9 @@ class Combiner:
         self._drop_part(command.session, command.round, command.part, command.reason, command.reoffer)
 
     def _drop_part(self, session: SessionId, number: int, part: int, reason: str, reoffer: bool) -> None:
-        parts = self._rounds.get((session, number), {})
-        if run := parts.pop(part, None):
+        if run := self._parts.drop(session, number, part, self._term):
             self._decide(run, ev.AbortAsked(reason, reoffer))
             self._close(run)
-        if not parts:
-            self._rounds.pop((session, number), None)
-            self._opening.pop((session, number), None)
 
     def _close(self, run: RoundRun) -> None:
         for client in list(run.sum.uploads):
@@ -181,7 +169,7 @@ class Combiner:
     async def release(self, command: m.ReleaseUpdate) -> m.ReleaseAnswer:
         """Whether the client's update counts here; if not it never will."""
         self._adopt(command.term)
-        for run in self._rounds.get((command.session, command.round), {}).values():
+        for run in self._parts.of_round(command.session, command.round).values():
             for done in self._decide(run, ev.ClientReleased(command.client)):
                 if isinstance(done, ev.AnswerRelease) and done.folded:
                     return m.ReleaseAnswer(folded=True)
@@ -190,12 +178,12 @@ class Combiner:
     async def admit(self, command: m.AdmitClient) -> m.AdmitAnswer:
         """List one more client in an open part."""
         self._adopt(command.term)
-        run = self._rounds.get((command.session, command.round), {}).get(command.part)
+        run = self._parts.of_round(command.session, command.round).get(command.part)
         if run is None or not isinstance(run.state, mc.Open):
             return m.AdmitAnswer(admitted=False)
         client = command.client
         self._parked.drop(client, command.session, command.round)
-        self._decide(run, ev.ClientAdmitted(client, client in self.clients, self._now()))
+        self._decide(run, ev.ClientAdmitted(client, client in self._clients, self._now()))
         return m.AdmitAnswer(admitted=True)
 
     async def settle(self, command: m.SettleUpdate) -> None:
@@ -206,36 +194,19 @@ class Combiner:
     async def drain(self, command: m.DrainRequest) -> None:
         """Take no new clients and send the attached ones elsewhere; open rounds go on without them."""
         self._adopt(command.term)
-        self._draining = command.reason or "this combiner is draining"
-        self.clients.end_all()
+        self._entrance.drain(command.reason or "this combiner is draining")
 
     # --- asked by clients --------------------------------------------------------------------------
 
-    async def attach(self, messages: AsyncIterator[m.ClientMessage]) -> AsyncIterator[m.CombinerMessage]:
+    def attach(self, messages: AsyncIterator[m.ClientMessage]) -> AsyncIterator[m.CombinerMessage]:
         """A client's control stream: Hello up, Welcome down, then tasks, grants and settlements."""
-        hello = await anext(messages, None)
-        if not isinstance(hello, m.Hello):
-            raise InvalidInput("attach", "the first message is not Hello", "announce the client first")
-        if not compatible(hello.protocol):
-            raise incompatible("combiner", "client", hello.protocol)
-        if self._draining:
-            raise Unavailable(self._draining)
-        client = ClientId(check_id("client", hello.client))
-        attachment = self.clients.add(m.ClientInfo(client, hello.name[:64]))
-        reading = asyncio.create_task(self._read(attachment, messages))
-        try:
-            yield m.Welcome(PROTOCOL_VERSION, self.name, self.incarnation, self.limits.beat)
-            self._arrived(attachment)
-            while (message := await attachment.outbox.get()) is not None:
-                yield message
-        finally:
-            reading.cancel()
-            self._left(attachment)
+        return self._entrance.attach(messages)
 
     async def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
-        """A model of an open round or validation, from the cache."""
-        for chunk in self._models.read(request.digest, request.offset):
-            yield chunk
+        """A model of an open round or validation, from the cache. Raises NotFound, Busy."""
+        async with self._fetches.taken():
+            for chunk in self._models.read(request.digest, request.offset):
+                yield chunk
 
     async def submit(self, grant: str, offset: int, chunks: AsyncIterator[Buffer]) -> None:
         """The bytes of a granted update. What arrived is kept for a resumption if the stream breaks.
@@ -243,67 +214,54 @@ class Combiner:
         Raises:
             NotFound: the grant is not (or no more) valid; offer again.
             Conflict: the offset is not where the staged bytes end; offer again.
+            Busy: too many uploads wait already; offer again.
         """
         await self._uploads.receive(grant, offset, chunks, self._judge)
 
     async def close(self) -> None:
         """End every stream and drop every sum."""
-        self.clients.end_all()
+        self._entrance.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for parts in self._rounds.values():
-            for run in parts.values():
-                self._close(run)
-        for validation in list(self._validations.values()):
-            validation.close()
+        for run in self._parts:
+            self._close(run)
+        self._validations.close()
         self._watchers.close()
         await self._models.close()
 
     # --- clients -----------------------------------------------------------------------------------
 
-    def _arrived(self, attachment: Attachment) -> None:
-        self._watchers.publish(m.ClientAttached(attachment.info))
-        for run in self._runs():
-            self._decide(run, ev.ClientArrived(attachment.info.client))
+    def _arrived(self, info: m.ClientInfo) -> None:
+        self._watchers.publish(m.ClientAttached(info))
+        for run in self._parts:
+            self._decide(run, ev.ClientArrived(info.client))
 
-    def _left(self, attachment: Attachment) -> None:
-        if not self.clients.remove(attachment):
-            return
-        client = attachment.info.client
+    def _left(self, client: ClientId, why: str) -> None:
         self._parked.leave(client)
-        for run in self._runs():
-            self._decide(run, ev.ClientLeft(client, self._now()))
-        for validation in list(self._validations.values()):
-            validation.give_up(client)
+        for run in self._parts:
+            self._decide(run, ev.ClientLeft(client, self._now(), why))
+        self._validations.left(client)
         self._watchers.publish(m.ClientDetached(client))
 
-    async def _read(self, attachment: Attachment, messages: AsyncIterator[m.ClientMessage]) -> None:
-        try:
-            async for message in messages:
-                self._receive(attachment, message)
-        except FednError as error:
-            log.warning("stream ended: %s", error, extra={"client": attachment.info.client})
-        finally:
-            attachment.end()
+    def _expected(self) -> set[ClientId]:
+        """Who is to be heard: something is still to come from them."""
+        return {*self._parts.expected(), *self._validations.expected()}
 
-    def _receive(self, attachment: Attachment, message: m.ClientMessage) -> None:
-        client = attachment.info.client
+    def _said(self, client: ClientId, message: m.ClientMessage) -> None:
         match message:
             case m.UpdateOffered(header, inline):
                 self._offer(client, check_header(header), inline)
             case m.TaskFailed(session, round_, m.TaskKind.TRAIN, reason):
-                for run in self._rounds.get((session, round_), {}).values():
+                for run in self._parts.of_round(session, round_).values():
                     self._decide(run, ev.TrainingFailed(client, reason[:500]))
             case m.TaskFailed(session, round_, _, _):
-                if validation := self._validations.get((session, round_)):
-                    validation.give_up(client)
+                self._validations.failed(client, session, round_)
             case m.ModelValidated():
                 check_report(message.examples, message.metrics)
-                if validation := self._validations.get((message.session, message.round)):
-                    validation.report(client, message)
+                self._validations.report(client, message)
             case m.Beat():
-                pass  # the stream itself shows that the client lives
+                pass  # that it was heard is all
             case m.Hello():
                 raise InvalidInput("attach", "Hello came twice", "say it once")
             case _:
@@ -314,8 +272,8 @@ class Combiner:
             raise InvalidInput(
                 "client", f"{client} offers an update of {header.client}", "offer your own only"
             )
-        parts = self._rounds.get((header.session, header.round))
-        if parts is None:
+        parts = self._parts.of_round(header.session, header.round)
+        if not parts:
             self._park(header)  # over, or not yet known here: the reducer knows
             return
         holding = [run for run in parts.values() if client in run.state.ledger.entries]
@@ -326,26 +284,27 @@ class Combiner:
         if self._parked.add(header):
             self._watchers.publish(m.ReleaseRequested(header))
         else:
-            log.warning("offer not noted: too many wait for the reducer", extra={"client": header.client})
+            log.warning("offer not noted: too many of this client wait", extra={"client": header.client})
 
     def _settle(self, client: ClientId, session: SessionId, round_: int, counted: bool, reason: str) -> None:
         self._parked.drop(client, session, round_)
-        self.clients.send(client, m.Settled(session, round_, counted, reason))
+        self._clients.send(client, m.Settled(session, round_, counted, reason))
 
     # --- rounds ------------------------------------------------------------------------------------
 
-    async def _opened(self, spec: RoundSpec) -> RoundRun:
-        """The run of this part; opened now unless it is there. Two calls at once open it once."""
-        key = (spec.session, spec.round)
-        async with self._opening.setdefault(key, asyncio.Lock()):
-            run = self._rounds.get(key, {}).get(spec.part)
-            if run is None:
-                if len(self._runs()) >= self.limits.max_parts:
-                    raise Busy(f"{self.limits.max_parts} parts are held here (max_parts)")
+    async def _opened(self, spec: RoundSpec) -> RoundRun | None:
+        """The run of this part; opened now unless it is there. Two calls at once open it once.
+
+        None if it is over, also if that was said while the model came.
+        """
+        async with self._parts.opening(spec.session, spec.round):
+            run = self._parts.of_round(spec.session, spec.round).get(spec.part)
+            if run is None and not self._parts.over(spec):
+                self._parts.check_room()
                 async with self._models.using(
                     spec.model, spec.model_size, self._reducer.fetch_model, spec.inline
                 ):
-                    run = self._open_part(spec)
+                    run = None if self._parts.over(spec) else self._open_part(spec)
         return run
 
     def _open_part(self, spec: RoundSpec) -> RoundRun:
@@ -358,7 +317,7 @@ class Combiner:
         aggregator = self._aggregators[spec.aggregator]
         self._models.pin(spec.model)
         run = RoundRun(PartSum(layout, aggregator), partial(self._models.unpin, spec.model))
-        self._rounds.setdefault((spec.session, spec.round), {})[spec.part] = run
+        self._parts.add(spec, run)
         for client in spec.clients:
             self._parked.drop(client, spec.session, spec.round)
         grace, most = self.limits.client_grace, self.limits.max_update_bytes
@@ -367,7 +326,7 @@ class Combiner:
 
     @property
     def _attached(self) -> frozenset[ClientId]:
-        return frozenset(info.client for info in self.clients)
+        return frozenset(info.client for info in self._clients)
 
     def _decide(self, run: RoundRun, event: ev.Event) -> tuple[ev.Command, ...]:
         return self._apply(run, mc.step(run.state, event))
@@ -385,9 +344,9 @@ class Combiner:
         at = (spec.session, spec.round)
         match command:
             case ev.SendTask(client):
-                self.clients.send(client, run.task)
+                self._entrance.ask(client, run.task)
             case ev.CancelTask(client, reason):
-                self.clients.send(client, m.TaskCancelled(*at, m.TaskKind.TRAIN, reason))
+                self._clients.send(client, m.TaskCancelled(*at, m.TaskKind.TRAIN, reason))
             case ev.GrantUpload(header):
                 self._grant(run, header, inline)
             case ev.DropUpload(client):
@@ -397,12 +356,12 @@ class Combiner:
                     "update refused: %s", refused.reason, extra={"client": header.client, "round": at[1]}
                 )
                 answer = m.UpdateRefused(*at, header.digest, refused.code, refused.reason)
-                self.clients.send(header.client, answer)
+                self._clients.send(header.client, answer)
             case ev.FoldUpdate(header):
                 self._spawn(self._guarded(run, self._fold(run, header)))
             case ev.SendReceipt(header):
                 receipt = m.Receipt(*at, header.client, header.digest, self.name, self.incarnation, spec.part)
-                self.clients.send(header.client, receipt)
+                self._clients.send(header.client, receipt)
             case ev.RequestRelease(header):
                 self._park(header)
             case ev.AnswerRelease():
@@ -416,7 +375,7 @@ class Combiner:
             case ev.SettleClient(client, counted, reason):
                 self._settle(client, *at, counted, reason)
             case ev.AskReoffer(client):
-                self.clients.send(client, m.Reoffer(*at))
+                self._clients.send(client, m.Reoffer(*at))
             case _:
                 assert_never(command)
 
@@ -429,7 +388,7 @@ class Combiner:
             self._spawn(self._guarded(run, self._take(run, upload, inline)))
             return
         granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.offset)
-        self.clients.send(header.client, granted)
+        self._clients.send(header.client, granted)
 
     async def _take(self, run: RoundRun, upload: Upload, inline: bytes) -> None:
         """The bytes of a small update, which came along with its offer."""
@@ -485,21 +444,25 @@ class Combiner:
         self._term = term
 
     def _snapshot(self) -> m.Snapshot:
-        held = tuple(
-            m.RoundHeld(session, number, part, run.listed)
-            for (session, number), parts in self._rounds.items()
-            for part, run in parts.items()
-            if not isinstance(run.state, mc.Aborted)
+        return m.Snapshot(
+            PROTOCOL_VERSION, self.name, self.incarnation, tuple(self._clients), self._parts.held()
         )
-        return m.Snapshot(PROTOCOL_VERSION, self.name, self.incarnation, tuple(self.clients), held)
 
-    def _runs(self) -> list[RoundRun]:
-        return [run for parts in self._rounds.values() for run in parts.values()]
+    def _behind(self) -> int:
+        """Events that wait for the reducer, in the stream that is furthest behind."""
+        return max(self._watchers.behind, self._parts.behind, self._validations.behind)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _tell_gauges(self) -> None:
+        """From the first time that anybody watches."""
+        if self._telling is None:
+            publish = self._watchers.publish
+            self._telling = self._spawn(self._gauges.tell(lambda gauges: publish(m.GaugesChanged(gauges))))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
+        return task
 
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

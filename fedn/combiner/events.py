@@ -22,8 +22,11 @@ class ClientArrived:
 
 @dataclass(frozen=True, slots=True)
 class ClientLeft:
+    """``why`` is empty when its stream ended by itself."""
+
     client: ClientId
     now: float
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Every bound of a combiner. Seconds and bytes."""
+    """Every bound of a combiner. Seconds and bytes. What is counted has a gauge (`gauges.py`)."""
 
-    uploads_in_flight: int = 4
-    max_update_bytes: int = 4 * 2**30
     max_clients: int = 10_000
+    handshakes: int = 1024
+    hello_within: float = 10.0
+    outbox: int = 256
+    uploads_in_flight: int = 4
+    uploads_waiting: int = 256
+    fetches_in_flight: int = 16
+    fetches_waiting: int = 10_000
     max_parked: int = 10_000
+    parked_each: int = 8
     max_parts: int = 256
+    max_validations: int = 512
+    max_update_bytes: int = 4 * 2**30
     client_grace: float = 3.0
     upload_idle: float = 30.0
     beat: float = 2.0

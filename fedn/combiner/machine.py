@@ -38,6 +38,8 @@ class Standing(StrEnum):
 
 PENDING = frozenset({Standing.GRANTED, Standing.FOLDING})
 UNDECIDED = PENDING | {Standing.WAITING}
+EXPECTED = frozenset({Standing.WAITING, Standing.GRANTED})
+"""Something is still to come from the client itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,16 +194,24 @@ def next_wake(state: State) -> float | None:
     return min([ledger.closes_at, *away])
 
 
+def expected(state: State) -> tuple[ClientId, ...]:
+    """Clients that are to train, offer or send, and are attached as far as this part knows."""
+    if not isinstance(state, Open):
+        return ()
+    entries = state.ledger.entries.items()
+    return tuple(c for c, entry in entries if entry.standing in EXPECTED and entry.away_since is None)
+
+
 def _when_open(state: Open, event: ev.Event) -> Outcome:
     ledger = state.ledger
     match event:
         case ev.ClientArrived(client):
             return _arrived(ledger, client)
-        case ev.ClientLeft(client, now):
+        case ev.ClientLeft(client, now, why):
             entry = ledger.entries.get(client)
-            if entry is None or entry.standing not in {Standing.WAITING, Standing.GRANTED}:
+            if entry is None or entry.standing not in EXPECTED:
                 return state, ()
-            return Open(ledger.put(client, replace(entry, away_since=now))), ()
+            return Open(ledger.put(client, replace(entry, away_since=now, reason=why))), ()
         case ev.ClientAdmitted(client, attached, now):
             return _admitted(ledger, client, attached, now)
         case ev.ClientReleased(client):
@@ -288,7 +298,7 @@ def _when_aborted(state: Aborted, event: ev.Event) -> Outcome:
 
 def _arrived(ledger: Ledger, client: ClientId) -> Outcome:
     entry = ledger.entries.get(client)
-    if entry is None or entry.standing not in {Standing.WAITING, Standing.GRANTED, Standing.LOST}:
+    if entry is None or entry.standing not in EXPECTED | {Standing.LOST}:
         return Open(ledger), ()
     standing = Standing.WAITING if entry.standing is Standing.LOST else entry.standing
     back = replace(entry, standing=standing, reason="", away_since=None)
@@ -392,7 +402,7 @@ def _verified(ledger: Ledger, client: ClientId, digest: Digest) -> Outcome:
     entry = _granted(ledger, client, digest)
     if entry is None or entry.header is None:
         return Open(ledger), ()  # released or lost while it was being checked
-    folding = replace(entry, standing=Standing.FOLDING, away_since=None)
+    folding = replace(entry, standing=Standing.FOLDING, reason="", away_since=None)
     return Open(ledger.put(client, folding)), (ev.FoldUpdate(entry.header),)
 
 
@@ -418,7 +428,7 @@ def _ticked(ledger: Ledger, now: float) -> Outcome:
         if entry.away_since is not None and now >= entry.away_since + ledger.grace:
             if entry.standing is Standing.GRANTED:
                 commands += (ev.DropUpload(client),)
-            reason = f"left and did not come back within {ledger.grace:g} s"
+            reason = f"{entry.reason or 'left'} and did not come back within {ledger.grace:g} s"
             ledger = ledger.put(client, Entry(Standing.LOST, reason=reason))
     if now >= ledger.closes_at:
         return _close(ledger, commands)

@@ -45,6 +45,11 @@ class Listeners(Generic[E]):
             else:
                 queue.put_nowait(event)
 
+    @property
+    def behind(self) -> int:
+        """Events that wait for the stream that is furthest behind."""
+        return max((queue.qsize() for queue in self._queues), default=0)
+
     def close(self) -> None:
         for queue in self._queues:
             _end(queue)
@@ -165,6 +170,10 @@ class ValidationRun:
                 async for report in more:
                     yield report
         yield m.ValidationSealed(len(self.state.reported), self.state.missing)
+
+    @property
+    def behind(self) -> int:
+        return self._listeners.behind
 
     def report(self, client: ClientId, report: m.ModelValidated) -> None:
         state, wanted = va.report(self.state, client)

@@ -8,15 +8,18 @@ is staged lies in unlinked temporary files.
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 
 from fedn.aggregation.blocks import check_finite
-from fedn.domain.errors import InvalidModel, RefusalCode, Refused
+from fedn.domain.errors import InvalidModel, RefusalCode, Refused, StoreUnavailable
 from fedn.domain.ids import ClientId, Digest, digest_of
 from fedn.domain.model import INLINE_BYTES, Layout, layout_of
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Aggregator, Buffer, Vector
 from fedn.wire.spool import Spool
+
+log = logging.getLogger("fedn.combiner")
 
 
 class Upload:
@@ -31,6 +34,7 @@ class Upload:
         self.lock = asyncio.Lock()
         self._directory = directory
         self._spool: Spool | None = None
+        self._hindered = False
 
     @property
     def offset(self) -> int:
@@ -45,7 +49,16 @@ class Upload:
         return self._spool
 
     def write(self, chunk: Buffer) -> None:
-        self.spool.write(chunk)
+        """Stage the next bytes. Raises StoreUnavailable if the disk is full; what is staged stays."""
+        try:
+            self.spool.write(chunk)
+        except StoreUnavailable as error:
+            if not self._hindered:
+                log.warning(
+                    "an update waits for room: %s", error.message, extra={"client": self.header.client}
+                )
+            self._hindered = True
+            raise
 
     def close(self) -> None:
         if self._spool:

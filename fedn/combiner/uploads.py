@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from fedn.combiner.admission import Places
+from fedn.combiner.gauges import Gauges
 from fedn.combiner.limits import Limits
 from fedn.combiner.runs import RoundRun
 from fedn.combiner.staging import Upload
@@ -25,12 +27,16 @@ Complete = Callable[[RoundRun, Upload], Awaitable[None]]
 
 
 class Uploads:
-    """Every granted upload, by its grant. A slot is held only while bytes come in."""
+    """Every granted upload, by its grant. A place is held only while bytes come in."""
 
-    def __init__(self, directory: Path, limits: Limits) -> None:
+    def __init__(
+        self, directory: Path, limits: Limits, gauges: Gauges, heard: Callable[[ClientId], None]
+    ) -> None:
+        """``heard`` is told whose bytes have come."""
         self._directory = directory
         self._idle = limits.upload_idle
-        self._slots = asyncio.Semaphore(limits.uploads_in_flight)
+        self._places = Places(gauges, "uploads", limits.uploads_in_flight, limits.uploads_waiting)
+        self._heard = heard
         self._granted: dict[str, tuple[RoundRun, Upload]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -63,22 +69,24 @@ class Uploads:
     async def receive(
         self, grant: str, offset: int, chunks: AsyncIterator[Buffer], complete: Complete
     ) -> None:
-        """Take bytes from ``offset`` on; ``complete`` is called, still in the slot, when all are here.
+        """Take bytes from ``offset`` on; ``complete`` is called, still in its place, when all are here.
 
         Raises:
             NotFound: the grant is not (or no more) valid; offer again.
             Conflict: another stream is sending it, or the offset is not where the staged bytes end.
             LinkBroken: no byte came for too long.
+            Busy: too many uploads wait already.
         """
         if grant not in self._granted:
             raise NotFound("no such grant; offer the update again")
         run, upload = self._granted[grant]
         if upload.lock.locked():
             raise Conflict("another stream is sending this update; offer again")
-        async with upload.lock, self._slots:
+        async with upload.lock, self._places.taken():
             if offset != upload.offset:
                 raise Conflict(f"{upload.offset} bytes are staged, not {offset}; offer again")
             while chunk := await self._next(chunks):
+                self._heard(upload.header.client)
                 if not self.current(run, upload):
                     raise NotFound("the grant is over; offer the update again")
                 await off_loop(upload, partial(upload.write, chunk))

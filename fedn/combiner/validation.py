@@ -10,9 +10,10 @@ from fedn.domain.round import ValidationSpec
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Clients still expected, and those that are through."""
+    """Clients that were asked, those of them still expected, and those that are through."""
 
     spec: ValidationSpec
+    asked: frozenset[ClientId]
     waiting: frozenset[ClientId]
     reported: frozenset[ClientId]
     closes_at: float
@@ -30,12 +31,15 @@ class Validation:
 def open_validation(spec: ValidationSpec, attached: frozenset[ClientId], now: float) -> Validation:
     """Only clients that are here are asked; nobody waits for one that is not."""
     waiting = frozenset(spec.clients) & attached
-    return Validation(spec, waiting, frozenset(), now + spec.deadline)
+    return Validation(spec, waiting, waiting, frozenset(), now + spec.deadline)
 
 
 def report(state: Validation, client: ClientId) -> tuple[Validation, bool]:
-    """A client's metrics came; the flag says whether they are new and wanted."""
-    if client not in state.waiting:
+    """A client's metrics came; the flag says whether they are new and wanted.
+
+    One that was given up for its silence may still report, as long as others are waited for.
+    """
+    if state.over or client not in state.asked - state.reported:
         return state, False
     return replace(state, waiting=state.waiting - {client}, reported=state.reported | {client}), True
 

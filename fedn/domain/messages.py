@@ -44,7 +44,7 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Sent only while a round is open, so that a silent client is noticed."""
+    """Sent only while something is under way for this client, so that its silence is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,24 @@ class ReleaseRequested:
     header: UpdateHeader
 
 
-CombinerEvent = Snapshot | ClientAttached | ClientDetached | ReleaseRequested
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """Something bounded at a combiner: how much there is now, may be, and ever was in this process."""
+
+    name: str
+    value: int
+    limit: int
+    peak: int
+
+
+@dataclass(frozen=True, slots=True)
+class GaugesChanged:
+    """All gauges of a combiner, at most once a second and only when one has changed."""
+
+    gauges: tuple[Gauge, ...]
+
+
+CombinerEvent = Snapshot | ClientAttached | ClientDetached | ReleaseRequested | GaugesChanged
 
 # --- combiner → reducer, on the RunRound and RunValidation streams ---------------------------------
 

@@ -20,6 +20,7 @@ GENESIS_PARENT = Digest("0" * 64)
 class RoundSpec:
     """One combiner's share of a round.
 
+    For this ``incarnation`` of the combiner alone: another process of that name has other parts.
     Calling again with the same (session, round, part) goes on with what is there. ``deadline`` is in
     seconds from when the combiner opens the part; ``config`` is canonical JSON of the plan's
     hyperparameters, ``aggregator`` the plan's;
@@ -38,6 +39,7 @@ class RoundSpec:
     seed: int
     deadline: float
     aggregator: str
+    incarnation: Incarnation
     inline: bytes = b""
 
 

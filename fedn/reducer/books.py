@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from fedn.domain.errors import Conflict, StoreUnavailable
@@ -25,7 +25,7 @@ class Books:
     def __init__(
         self, store: StateStore, session: SessionId, term: int, waiting: Callable[[str], None]
     ) -> None:
-        """``waiting`` is told why something has to be tried again."""
+        """``waiting`` is told why something has to be tried again, and with an empty reason that it went."""
         self.closed = asyncio.Event()
         self._store = store
         self._session = session
@@ -39,7 +39,9 @@ class Books:
         pause = PAUSE_FIRST
         while True:
             try:
-                return await asyncio.to_thread(work, *arguments)
+                done = await asyncio.to_thread(work, *arguments)
+                self._waiting("")
+                return done
             except StoreUnavailable as error:
                 self._waiting(error.message)
                 await asyncio.sleep(pause * random.uniform(0.5, 1.0))
@@ -58,3 +60,34 @@ class Books:
         async with self._one_at_a_time:
             await self.patiently(self._store.set_session_state, self._session, outcome, reason, self._term)
         self.closed.set()
+
+
+class Hindrances:
+    """What keeps a session waiting beside its own rounds, such as a full disk, by whose it is."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        """``tell`` is told each reason once, and again only when it comes back."""
+        self._tell = tell
+        self._reasons: dict[str, str] = {}
+
+    def note(self, source: str, reason: str) -> None:
+        """Empty: nothing hinders there any more."""
+        if not reason:
+            self._reasons.pop(source, None)
+        elif self._reasons.get(source) != reason:
+            self._reasons[source] = reason
+            self._tell(reason)
+
+    async def noted(self, combiner: str, events: AsyncIterator[T]) -> AsyncIterator[T]:
+        """A combiner's stream; that its disk is full is noted until its next event."""
+        try:
+            async for event in events:
+                self.note(combiner, "")
+                yield event
+        except StoreUnavailable as error:
+            self.note(combiner, f"combiner {combiner}: {error.message}")
+            raise
+
+    def joined(self, reason: str) -> str:
+        """``reason`` and all that is noted, as one sentence for people."""
+        return "; ".join(filter(None, [reason, *self._reasons.values()]))

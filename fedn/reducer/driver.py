@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any, TypeVar, assert_never
 
@@ -37,7 +37,7 @@ from fedn.ports import (
 )
 from fedn.reducer import machine as mc
 from fedn.reducer import round as rd
-from fedn.reducer.books import PAUSED, RUNNING, Books
+from fedn.reducer.books import PAUSED, RUNNING, Books, Hindrances
 from fedn.reducer.merging import Committer, Part, check_part, read_inline, read_layout
 from fedn.reducer.network import Network
 from fedn.reducer.peers import Peer
@@ -90,7 +90,8 @@ class SessionDriver:
         self._fetching = asyncio.Semaphore(PARTS_IN_FLIGHT)
         self._opened: dict[rd.PartKey, asyncio.Event] = {}
         self._parts: dict[rd.PartKey, asyncio.Task[None]] = {}
-        self._books = Books(state, info.session, term, lambda reason: self._tell("waiting", reason=reason))
+        self._hindrances = Hindrances(lambda reason: self._tell("waiting", reason=reason))
+        self._books = Books(state, info.session, term, partial(self._hindrances.note, "reducer"))
         self._metrics: list[MetricRow] = []
         self._received: dict[ClientId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -111,6 +112,7 @@ class SessionDriver:
         self._decide(mc.NetworkChanged(network))
 
     def combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
+        self._hindrances.note(combiner, "")
         self._decide(mc.CombinerLost(combiner, incarnation, self._now()))
 
     def release_requested(self, combiner: CombinerName, header: UpdateHeader) -> None:
@@ -143,7 +145,7 @@ class SessionDriver:
         phase = self._machine.phase if self._machine else mc.Waiting("starting")
         shown: dict[str, Any] = {
             "state": type(phase).__name__.lower(),
-            "reason": getattr(phase, "reason", ""),
+            "reason": self._hindrances.joined(getattr(phase, "reason", "")),
         }
         if isinstance(phase, mc.Running | mc.Committing):
             shown |= {"round": phase.round.number, "expected": self._expected}
@@ -259,12 +261,17 @@ class SessionDriver:
         plan, head = self._plan, self._head
         spec = RoundSpec(
             self._term, self.session, number, key.part, head.model, head.model_size, layout.digest, clients,
-            self._config, plan.seed, plan.round_deadline, plan.aggregator, self._inline,
+            self._config, plan.seed, plan.round_deadline, plan.aggregator,
+            key.incarnation, self._inline,
         )  # fmt: skip
         opened = self._opened.setdefault(key, asyncio.Event())
         try:
             wanted = partial(self._wanted, number, key)
-            async for event in peer.stream(key.incarnation, lambda link: link.run_round(spec), wanted):
+
+            def ask(link: CombinerLink) -> AsyncIterator[m.RoundEvent]:
+                return self._hindrances.noted(key.combiner, link.run_round(spec))
+
+            async for event in peer.stream(key.incarnation, ask, wanted):
                 opened.set()
                 self._follow(number, key, event)
         except FednError as error:

@@ -258,6 +258,7 @@ class Reducer:
             lost=self._combiner_lost,
             release=self._release_requested,
             deposed=self._depose,
+            gauged=self._publish,
         )
         peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks)
         self._peers[name] = peer

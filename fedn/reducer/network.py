@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from fedn.domain.errors import Unavailable
 from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId
-from fedn.domain.messages import ClientInfo, RoundHeld
+from fedn.domain.messages import ClientInfo, Gauge, RoundHeld
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,14 @@ def attached(network: Network) -> dict[ClientId, CombinerName]:
 
 @dataclass(frozen=True, slots=True)
 class CombinerView:
-    """A combiner as people see it; ``clients`` is empty while it is out of reach."""
+    """A combiner as people see it; ``clients`` and ``gauges`` are empty while it is out of reach."""
 
     combiner: CombinerName
     address: str
     incarnation: str
     live: bool
     clients: tuple[ClientInfo, ...]
+    gauges: tuple[Gauge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ class Hooks:
     lost: Callable[[CombinerName, Incarnation], None]
     release: Callable[[CombinerName, UpdateHeader], None]
     deposed: Callable[[StaleTerm], None]
+    gauged: Callable[[], None] = lambda: None
+    """Only what people see has changed."""
 
 
 class Peer:
@@ -56,6 +58,7 @@ class Peer:
         self._hooks = hooks
         self._clients: dict[ClientId, m.ClientInfo] = {}
         self._held: tuple[m.RoundHeld, ...] = ()
+        self._gauges: tuple[m.Gauge, ...] = ()
         self._link = dial(address)
         self._lost = False
         self._away_told = False
@@ -69,8 +72,10 @@ class Peer:
 
     @property
     def view(self) -> CombinerView:
-        clients = tuple(self._clients.values()) if self.live else ()
-        return CombinerView(self.name, self.address, self.incarnation, self.live, clients)
+        if not self.live:
+            return CombinerView(self.name, self.address, self.incarnation, False, ())
+        clients = tuple(self._clients.values())
+        return CombinerView(self.name, self.address, self.incarnation, True, clients, self._gauges)
 
     @property
     def decided(self) -> bool:
@@ -181,6 +186,9 @@ class Peer:
                 self._hooks.changed()
             case m.ReleaseRequested(header):
                 self._hooks.release(self.name, header)
+            case m.GaugesChanged(gauges):
+                self._gauges = gauges
+                self._hooks.gauged()
 
     def _up(self, snapshot: m.Snapshot) -> None:
         if not compatible(snapshot.protocol):
@@ -195,6 +203,7 @@ class Peer:
         before, was_lost = self.incarnation, self._lost
         self.incarnation, self._held = snapshot.incarnation, snapshot.rounds
         self._clients = {info.client: info for info in snapshot.clients}
+        self._gauges = ()
         self.live, self._lost, self._away_told = True, False, False
         self._moved.set()
         if before and before != snapshot.incarnation and not was_lost:

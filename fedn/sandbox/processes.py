@@ -92,10 +92,14 @@ class Sandbox:
         where = (f"--reducer={self.url}", f"--state-dir={self.directory / 'clients'}", f"--name={name}")
         return self._start(name, "client", *where, f"--app={self.app}", *options, "--keep-updates", *flags)
 
+    def program(self, name: str) -> list[str]:
+        """What the process ``name`` runs: the ``fedn`` command."""
+        return [sys.executable, "-m", "fedn"]
+
     def _start(self, name: str, tier: str, *flags: str) -> Process:
         log = self.directory / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "fedn", tier, "start", *flags]
+        command = [*self.program(name), tier, "start", *flags]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(f"FEDN_{tier.upper()}_")}
         environment |= {STOP_WITH_STDIN: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with log.open("ab") as output:

@@ -1,7 +1,7 @@
 """Models fetched by digest and kept for a while, at a combiner or a client.
 
-One download serves everybody who asks meanwhile; a broken one goes on where it stopped. Small models
-stay in memory, the others in a file-backed store.
+One download serves everybody who asks meanwhile; a broken one goes on where it stopped, also when its
+next bytes come from somebody else. Small models stay in memory, the others in a file-backed store.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
-from fedn.domain.errors import LinkBroken
+from fedn.domain.errors import Busy, Damaged, LinkBroken, Unavailable
 from fedn.domain.ids import Digest
 from fedn.domain.messages import FetchRequest
 from fedn.domain.model import INLINE_BYTES
@@ -23,21 +25,43 @@ from fedn.stores.memory import MemoryModels
 
 Fetch = Callable[[FetchRequest], AsyncIterator[Buffer]]
 
+PARTIAL = 2
+"""Broken downloads whose bytes are kept."""
 _TRIES = 6
+
+
+class Incoming(Protocol):
+    """A blob on its way in; see `fedn.stores.files.FileIncoming`."""
+
+    @property
+    def offset(self) -> int: ...
+
+    def write(self, chunk: Buffer) -> None: ...
+
+    def publish(self, expected: Digest) -> object: ...
+
+    def drop(self) -> None: ...
+
+
+class CacheStore(ModelStore, Protocol):
+    """A model store whose blobs may come in several goes."""
+
+    def incoming(self) -> Incoming: ...
 
 
 class ModelCache:
     """The ``keep`` most recently used models of each size class, and those in use however many."""
 
-    def __init__(self, large: ModelStore, keep: int, in_memory: int = INLINE_BYTES) -> None:
+    def __init__(self, large: CacheStore, keep: int, in_memory: int = INLINE_BYTES) -> None:
         """Models of at most ``in_memory`` bytes do not go to the ``large`` store."""
-        self._stores = {True: MemoryModels(), False: large}
+        self._stores: dict[bool, CacheStore] = {True: MemoryModels(), False: large}
         self._in_memory = in_memory
         self._keep = keep
         for leftover in list(large.digests()):
             large.delete(leftover)  # not durable, so not to be trusted after a crash
         self._recent: dict[Digest, bool] = {}
         self._downloads: dict[Digest, asyncio.Task[None]] = {}
+        self._partial: dict[Digest, Incoming] = {}
         self._pins: Counter[Digest] = Counter()
 
     @asynccontextmanager
@@ -68,13 +92,16 @@ class ModelCache:
             del self._pins[digest]
 
     async def ensure(self, digest: Digest, size: int, fetch: Fetch) -> None:
-        """Have the model here. Raises LinkBroken, NotFound, Damaged."""
+        """Have the model here. Raises LinkBroken, NotFound, Damaged, StoreUnavailable (no room).
+
+        What came of it is kept for the next call, which goes on from there with its own ``fetch``.
+        """
         if digest in self._recent:
             self._recent[digest] = self._recent.pop(digest)
             return
         task = self._downloads.get(digest)
         if task is None:
-            task = asyncio.create_task(self._download(digest, size <= self._in_memory, fetch))
+            task = asyncio.create_task(self._download(digest, size, fetch))
             self._downloads[digest] = task
             task.add_done_callback(lambda _: self._downloads.pop(digest, None))
         await asyncio.shield(task)
@@ -89,13 +116,26 @@ class ModelCache:
     def _store(self, digest: Digest) -> ModelStore:
         return self._stores[self._recent.get(digest, True)]
 
-    async def _download(self, digest: Digest, small: bool, fetch: Fetch) -> None:
-        store, chunks = self._stores[small], resumed(fetch, digest)
-        if small:
-            store.put([bytes(chunk) async for chunk in chunks], digest)
-        else:
-            await _put_stream(store, chunks, digest)
+    async def _download(self, digest: Digest, size: int, fetch: Fetch) -> None:
+        small = size <= self._in_memory
+        incoming = self._partial.pop(digest, None) or self._stores[small].incoming()
+        try:
+            async with aclosing(resumed(fetch, digest, incoming.offset, size)) as chunks:
+                async for chunk in chunks:
+                    await _off_loop(size, partial(incoming.write, chunk))
+            await _off_loop(size, partial(incoming.publish, digest))
+        except Unavailable:
+            self._put_aside(digest, incoming)
+            raise
+        except BaseException:
+            incoming.drop()
+            raise
         self._noted(digest, small)
+
+    def _put_aside(self, digest: Digest, incoming: Incoming) -> None:
+        self._partial[digest] = incoming
+        while len(self._partial) > PARTIAL:
+            self._partial.pop(next(iter(self._partial))).drop()
 
     def _noted(self, digest: Digest, small: bool) -> None:
         """It is here; the least recently used of its size class that nobody uses goes."""
@@ -110,6 +150,8 @@ class ModelCache:
         for task in self._downloads.values():
             task.cancel()
         await asyncio.gather(*self._downloads.values(), return_exceptions=True)
+        for incoming in self._partial.values():
+            incoming.drop()
 
 
 def file_cache(directory: Path, keep: int, in_memory: int = INLINE_BYTES) -> ModelCache:
@@ -117,31 +159,36 @@ def file_cache(directory: Path, keep: int, in_memory: int = INLINE_BYTES) -> Mod
     return ModelCache(FileModels(directory, durable=False), keep, in_memory)
 
 
-async def resumed(fetch: Fetch, digest: Digest) -> AsyncIterator[Buffer]:
-    """The whole blob, from as many calls as it takes; gives up after six without a byte between them."""
-    offset, tries = 0, 0
-    while True:
+async def resumed(fetch: Fetch, digest: Digest, offset: int, size: int) -> AsyncGenerator[Buffer, None]:
+    """The blob's bytes from ``offset`` on, from as many calls as it takes.
+
+    Raises LinkBroken after six tries without a byte, Damaged if there are not exactly ``size`` bytes.
+    """
+    tries = 0
+    while offset < size:
         try:
             async for chunk in fetch(FetchRequest(digest, offset)):
                 offset, tries = offset + len(chunk), 0
+                if offset > size:
+                    break
                 yield chunk
-            return
-        except LinkBroken:
+            if offset != size:
+                raise Damaged(f"model {digest[:12]} has not the {size} bytes announced")
+        except (LinkBroken, Busy) as error:
             tries += 1
             if tries == _TRIES:
-                raise
+                raise LinkBroken(error.message) from None
             await asyncio.sleep(random.uniform(0.5, 1) * 0.05 * 2**tries)
 
 
-async def _put_stream(store: ModelStore, chunks: AsyncIterator[Buffer], digest: Digest) -> None:
-    """Let the store's blocking put() pull an async stream, chunk by chunk, from its own thread."""
-    loop = asyncio.get_running_loop()
-
-    async def following() -> Buffer | None:
-        return await anext(chunks, None)
-
-    def pull() -> Iterator[Buffer]:
-        while (chunk := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
-            yield chunk
-
-    await asyncio.to_thread(store.put, pull(), digest)
+async def _off_loop(size: int, work: Callable[[], object]) -> None:
+    """Work on a model of this size, in a thread if it is large; a cancelled caller waits for its thread."""
+    if size <= INLINE_BYTES:
+        work()
+        return
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -223,6 +223,9 @@ def _translated(path: Path, error: sqlite3.Error) -> FednError:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Damaged(f"{path} is not a whole SQLite file: {error}", path=str(path))
+    if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+        problem = f"{path} can't be written ({error}); if its disk is full, make room there and it goes on"
+        return StoreUnavailable(problem, path=str(path))
     return StoreUnavailable(f"{path} did not answer: {error}", path=str(path))
 
 

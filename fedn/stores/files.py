@@ -11,11 +11,10 @@ import mmap
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO
 from uuid import uuid4
 
 from fedn.domain.errors import NotFound, StoreUnavailable
@@ -35,7 +34,8 @@ _BLOB = re.compile(r"[0-9a-f]{64}\Z")
 class FileModels:
     """A ModelStore in a directory. Several processes may use it at once.
 
-    With ``durable=False`` nothing is synced: right for a cache, which begins empty after a crash.
+    With ``durable=False`` nothing is synced, and what a dead writer left goes at once: right for a
+    cache, which one process alone uses and which begins empty after a crash.
     """
 
     def __init__(self, root: str | Path, *, read_only: bool = False, durable: bool = True) -> None:
@@ -45,7 +45,7 @@ class FileModels:
         self._durable_shards: set[str] = set()
         if not read_only:
             make_directory(self._root.absolute())
-            _remove_stale(self._root)
+            _remove_stale(self._root, STALE_SECONDS if durable else 0.0)
         elif not self._root.is_dir():
             raise NotFound(f"there is no model store at {self._root}", path=str(self._root))
 
@@ -53,17 +53,18 @@ class FileModels:
         self._check_writable()
         if expected is not None:
             check_digest("expected", expected)
-        temporary = self._root / f".incoming-{uuid4().hex}"
+        incoming = self.incoming()
         try:
-            digest, size = self._receive(temporary, chunks)
-            if expected is not None and expected != digest:
-                raise rules.wrong_digest(expected, digest)
-            with disk_errors(temporary):
-                self._publish(temporary, digest)
+            for chunk in chunks:
+                incoming.write(chunk)
+            return incoming.publish(expected)
         finally:
-            with disk_errors(temporary):
-                temporary.unlink(missing_ok=True)
-        return digest, size
+            incoming.drop()
+
+    def incoming(self) -> FileIncoming:
+        """Room for one more blob, whose bytes may come in several goes."""
+        self._check_writable()
+        return FileIncoming(self._root / f".incoming-{uuid4().hex}", self._durable, self._publish)
 
     def size(self, digest: Digest) -> int:
         path = self._path(digest)
@@ -116,17 +117,6 @@ class FileModels:
         check_digest("digest", digest)
         return self._root / digest[:2] / digest
 
-    def _receive(self, temporary: Path, chunks: Iterable[Buffer]) -> tuple[Digest, int]:
-        with disk_errors(temporary):
-            file = temporary.open("xb")
-        with file:
-            digest, size = _copy(chunks, file, temporary)
-            with disk_errors(temporary):
-                file.flush()
-                if self._durable:
-                    os.fsync(file.fileno())
-        return digest, size
-
     def _publish(self, temporary: Path, digest: Digest) -> None:
         """Give a whole, synced file its name; the first of equal blobs stays.
 
@@ -145,14 +135,47 @@ class FileModels:
             sync_directory(shard)
 
 
-def _copy(chunks: Iterable[Buffer], file: BinaryIO, path: Path) -> tuple[Digest, int]:
-    """Write and hash. Only errors of the disk are ours: those of the iterator go to the caller."""
-    hasher, size = sha256(), 0
-    for chunk in chunks:
-        hasher.update(chunk)
-        with disk_errors(path):
-            size += file.write(chunk)
-    return Digest(hasher.hexdigest()), size
+class FileIncoming:
+    """A blob on its way in: a temporary file, hashed on the way, that counts only once it is published.
+
+    ``offset`` says how many bytes have come; a chunk that a full disk did not take can be written again.
+    """
+
+    def __init__(self, path: Path, durable: bool, place: Callable[[Path, Digest], None]) -> None:
+        self.offset = 0
+        self._path = path
+        self._durable = durable
+        self._place = place
+        self._hash = sha256()
+        with disk_errors(path.parent):
+            self._file = path.open("xb", buffering=0)
+
+    def write(self, chunk: Buffer) -> None:
+        with disk_errors(self._path.parent):
+            left, position = memoryview(chunk), self.offset
+            while left:  # a file may take less than it is given
+                written = os.pwrite(self._file.fileno(), left, position)
+                left, position = left[written:], position + written
+        self._hash.update(chunk)
+        self.offset += len(chunk)
+
+    def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
+        """The blob is in the store, durably; returns (digest, size). Raises Damaged if not ``expected``."""
+        digest = Digest(self._hash.hexdigest())
+        if expected is not None and expected != digest:
+            raise rules.wrong_digest(expected, digest)
+        with disk_errors(self._path.parent):
+            if self._durable:
+                os.fsync(self._file.fileno())
+            self._place(self._path, digest)
+        self.drop()
+        return digest, self.offset
+
+    def drop(self) -> None:
+        """Give the room back. Again, or after `publish`: nothing."""
+        self._file.close()
+        with disk_errors(self._path.parent):
+            self._path.unlink(missing_ok=True)
 
 
 def _chunks(path: Path, digest: Digest, offset: int) -> Iterator[Buffer]:
@@ -173,9 +196,9 @@ def _found(path: Path, digest: Digest) -> Iterator[None]:
             raise rules.no_model(digest) from None
 
 
-def _remove_stale(root: Path) -> None:
-    """Remove what writers left that died an hour ago or more; touch nothing that is not ours."""
-    oldest = time.time() - STALE_SECONDS
+def _remove_stale(root: Path, seconds: float) -> None:
+    """Remove what writers left that died so long ago; touch nothing that is not ours."""
+    oldest = time.time() - seconds
     with disk_errors(root):
         for path in root.iterdir():
             if _INCOMING.match(path.name):

@@ -150,13 +150,14 @@ class MemoryModels:
     def put(self, chunks: Iterable[Buffer], expected: Digest | None = None) -> tuple[Digest, int]:
         if expected is not None:
             check_digest("expected", expected)
-        # A caller may fill the same buffer again for its next chunk, so each one is copied at once.
-        blob = b"".join([bytes(chunk) for chunk in chunks])
-        digest = Digest(sha256(blob).hexdigest())
-        if expected is not None and expected != digest:
-            raise rules.wrong_digest(expected, digest)
-        self._blobs.setdefault(digest, blob)
-        return digest, len(blob)
+        incoming = self.incoming()
+        for chunk in chunks:
+            incoming.write(chunk)
+        return incoming.publish(expected)
+
+    def incoming(self) -> MemoryIncoming:
+        """Room for one more blob, whose bytes may come in several goes."""
+        return MemoryIncoming(self._blobs)
 
     def size(self, digest: Digest) -> int:
         return len(self._blob(digest))
@@ -189,6 +190,34 @@ class MemoryModels:
             return self._blobs[check_digest("digest", digest)]
         except KeyError:
             raise rules.no_model(digest) from None
+
+
+class MemoryIncoming:
+    """A blob on its way in; twin of `fedn.stores.files.FileIncoming`."""
+
+    def __init__(self, blobs: dict[Digest, bytes]) -> None:
+        self._blobs = blobs
+        self._hash = sha256()
+        self._bytes = bytearray()
+
+    @property
+    def offset(self) -> int:
+        return len(self._bytes)
+
+    def write(self, chunk: Buffer) -> None:
+        self._hash.update(chunk)
+        self._bytes += chunk
+
+    def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
+        digest, blob = Digest(self._hash.hexdigest()), bytes(self._bytes)
+        if expected is not None and expected != digest:
+            raise rules.wrong_digest(expected, digest)
+        self._blobs.setdefault(digest, blob)
+        self.drop()
+        return digest, len(blob)
+
+    def drop(self) -> None:
+        self._bytes = bytearray()
 
 
 def _newest_first(infos: list[_Dated]) -> list[_Dated]:

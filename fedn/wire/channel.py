@@ -11,8 +11,11 @@ import grpc
 
 from fedn.wire.chunks import CHUNK_BYTES
 
-KEEPALIVE_SECONDS = 5
-"""A neighbour that vanished without a word is noticed after at most twice this."""
+PING_SECONDS, ANSWER_SECONDS = 2, 3
+"""A connection that is quiet for so long is pinged, and given up without an answer in so long.
+
+gRPC's own threads ask and answer, also where Python is busy; a stopped process does not.
+"""
 
 _MAX_MESSAGE = 16 * 1024 * 1024
 """Chunks are far smaller; a RoundSpec that lists 100,000 clients fits."""
@@ -22,8 +25,10 @@ Options = tuple[tuple[str, int], ...]
 _COMMON: Options = (
     ("grpc.max_send_message_length", _MAX_MESSAGE),
     ("grpc.max_receive_message_length", _MAX_MESSAGE),
-    ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * 1000),
-    ("grpc.keepalive_timeout_ms", KEEPALIVE_SECONDS * 1000),
+    ("grpc.keepalive_time_ms", PING_SECONDS * 1000),
+    ("grpc.keepalive_timeout_ms", ANSWER_SECONDS * 1000),
+    # Without this a keepalive ping is given the minute that any ping is given.
+    ("grpc.http2.ping_timeout_ms", ANSWER_SECONDS * 1000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
     # Probing grows the windows without a bound; a fixed one is as fast and halves the peak memory.
@@ -45,7 +50,7 @@ _CHANNEL: Options = (
 
 _SERVER: Options = (
     *_COMMON,
-    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 500),
+    ("grpc.http2.min_ping_interval_without_data_ms", PING_SECONDS * 500),
     ("grpc.max_concurrent_streams", 128),
     # Without this two servers share a port silently instead of the second being refused.
     ("grpc.so_reuseport", 0),

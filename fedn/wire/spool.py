@@ -36,6 +36,7 @@ class Spool:
         self.offset = 0
         self._hash = hashlib.sha256()
         self._memory = bytearray()
+        self._directory = directory
         self._file: IO[bytes] | None = _temporary(directory) if size > IN_MEMORY_BYTES else None
 
     @property
@@ -44,7 +45,10 @@ class Spool:
         return self.offset == self.size
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
-        """Append ``chunk`` and hash it. Raises InvalidInput beyond the declared size, keeping nothing."""
+        """Append ``chunk`` and hash it, or keep nothing of it.
+
+        Raises InvalidInput beyond the declared size, StoreUnavailable when the disk does not take it.
+        """
         if self.offset + len(chunk) > self.size:
             raise InvalidInput(
                 "size", f"more than the {self.size} bytes announced", "announce the exact size"
@@ -52,7 +56,10 @@ class Spool:
         if self._file is None:
             self._memory += chunk
         else:
-            _write_all(self._file, memoryview(chunk), self.offset)
+            try:
+                _write_all(self._file, memoryview(chunk), self.offset)
+            except OSError as error:
+                raise _unwritable(self._directory, error) from error
         self._hash.update(chunk)
         self.offset += len(chunk)
 
@@ -94,7 +101,13 @@ def _temporary(directory: Path) -> IO[bytes]:
     try:
         return tempfile.TemporaryFile(dir=directory, buffering=0)
     except OSError as error:
-        raise StoreUnavailable(f"no temporary file in {directory}: {error.strerror}") from error
+        raise _unwritable(directory, error) from error
+
+
+def _unwritable(directory: Path, error: OSError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{directory} takes no more bytes ({error.strerror}); make room there and it goes on"
+    )
 
 
 def _write_all(file: IO[bytes], view: memoryview, offset: int) -> None:
@@ -102,12 +115,9 @@ def _write_all(file: IO[bytes], view: memoryview, offset: int) -> None:
 
     A file may take less than it is given.
     """
-    try:
-        while view:
-            written = os.pwrite(file.fileno(), view, offset)
-            view, offset = view[written:], offset + written
-    except OSError as error:
-        raise StoreUnavailable(f"can't write a temporary file: {error.strerror}") from error
+    while view:
+        written = os.pwrite(file.fileno(), view, offset)
+        view, offset = view[written:], offset + written
 
 
 def _mapped(file: IO[bytes], size: int) -> mmap.mmap:

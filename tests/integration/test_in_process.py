@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedn.domain.errors import Conflict
+from fedn.domain.errors import Conflict, Unavailable
+from fedn.domain.ids import Incarnation
+from fedn.domain.messages import RoundAborted
+from fedn.domain.round import RoundSpec
 from fedn.stores.trail import verify_trail
 from fedn.testing.federation import Federation
 
@@ -290,3 +294,20 @@ async def test_a_session_paused_in_an_open_round_keeps_it_through_a_restart(tmp_
         await federation.story.until("session_finished")
         assert [app.trained for app in apps] == [[1, 2]] * 3
         assert outcome(federation, info.session) == pytest.approx(2 * weighted(apps), rel=1e-12)
+
+
+async def test_a_late_copy_of_a_call_opens_nothing_again(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        apps = await grow(federation, combiners=1, clients=2)
+        combiner = federation.combiners["combiner-1"]
+        calls: list[RoundSpec] = []
+        run_round = combiner.run_round
+        combiner.run_round = lambda spec: (calls.append(spec), run_round(spec))[1]  # type: ignore[method-assign,func-returns-value]
+        await federation.start_session(SEED, rounds=2, min_clients=2)
+        await federation.story.until("session_finished")
+        await federation.story.until("settled", count=4)
+        for spec in calls:
+            assert [type(event) async for event in run_round(spec)] == [RoundAborted]
+        with pytest.raises(Unavailable, match="another process"):
+            await anext(run_round(replace(calls[0], incarnation=Incarnation("another"))))
+        assert [app.trained for app in apps] == [[1, 2]] * 2

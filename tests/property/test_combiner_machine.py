@@ -10,7 +10,7 @@ from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
 from fedn.combiner.machine import Standing
 from fedn.domain.errors import RefusalCode, Refused
-from fedn.domain.ids import ClientId, SessionId, digest_of
+from fedn.domain.ids import ClientId, Incarnation, SessionId, digest_of
 from fedn.domain.round import RoundSpec
 from fedn.domain.update import UpdateHeader
 
@@ -34,7 +34,9 @@ class CombinerPart(RuleBasedStateMachine):
     @initialize(listed=st.sets(clients, max_size=3), here=st.sets(clients))
     def begin(self, listed: set[ClientId], here: set[ClientId]) -> None:
         names = tuple(sorted(listed))
-        spec = RoundSpec(1, SessionId("s"), 1, 0, BASE, 1000, LAYOUT, names, "{}", 0, 20.0, "mean")
+        spec = RoundSpec(
+            1, SessionId("s"), 1, 0, BASE, 1000, LAYOUT, names, "{}", 0, 20.0, "mean", Incarnation("i")
+        )
         self.now = 0.0
         self.folding: list[UpdateHeader] = []
         self.folded: list[UpdateHeader] = []

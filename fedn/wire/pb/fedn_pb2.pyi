@@ -271,16 +271,18 @@ class WatchRequest(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
 
 class CombinerEvent(_message.Message):
-    __slots__ = ("snapshot", "client_attached", "client_detached", "release_requested")
+    __slots__ = ("snapshot", "client_attached", "client_detached", "release_requested", "gauges_changed")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ATTACHED_FIELD_NUMBER: _ClassVar[int]
     CLIENT_DETACHED_FIELD_NUMBER: _ClassVar[int]
     RELEASE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    GAUGES_CHANGED_FIELD_NUMBER: _ClassVar[int]
     snapshot: Snapshot
     client_attached: ClientAttached
     client_detached: ClientDetached
     release_requested: ReleaseRequested
-    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., client_attached: _Optional[_Union[ClientAttached, _Mapping]] = ..., client_detached: _Optional[_Union[ClientDetached, _Mapping]] = ..., release_requested: _Optional[_Union[ReleaseRequested, _Mapping]] = ...) -> None: ...
+    gauges_changed: GaugesChanged
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., client_attached: _Optional[_Union[ClientAttached, _Mapping]] = ..., client_detached: _Optional[_Union[ClientDetached, _Mapping]] = ..., release_requested: _Optional[_Union[ReleaseRequested, _Mapping]] = ..., gauges_changed: _Optional[_Union[GaugesChanged, _Mapping]] = ...) -> None: ...
 
 class ClientInfo(_message.Message):
     __slots__ = ("client", "name")
@@ -334,8 +336,26 @@ class ReleaseRequested(_message.Message):
     header: UpdateHeader
     def __init__(self, header: _Optional[_Union[UpdateHeader, _Mapping]] = ...) -> None: ...
 
+class Gauge(_message.Message):
+    __slots__ = ("name", "value", "limit", "peak")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PEAK_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: int
+    limit: int
+    peak: int
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[int] = ..., limit: _Optional[int] = ..., peak: _Optional[int] = ...) -> None: ...
+
+class GaugesChanged(_message.Message):
+    __slots__ = ("gauges",)
+    GAUGES_FIELD_NUMBER: _ClassVar[int]
+    gauges: _containers.RepeatedCompositeFieldContainer[Gauge]
+    def __init__(self, gauges: _Optional[_Iterable[_Union[Gauge, _Mapping]]] = ...) -> None: ...
+
 class RoundSpec(_message.Message):
-    __slots__ = ("term", "session", "round", "part", "model", "model_size", "layout", "clients", "config", "seed", "deadline", "aggregator", "inline")
+    __slots__ = ("term", "session", "round", "part", "model", "model_size", "layout", "clients", "config", "seed", "deadline", "aggregator", "incarnation", "inline")
     TERM_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -348,6 +368,7 @@ class RoundSpec(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     AGGREGATOR_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
     term: int
     session: str
@@ -361,8 +382,9 @@ class RoundSpec(_message.Message):
     seed: int
     deadline: float
     aggregator: str
+    incarnation: str
     inline: bytes
-    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., layout: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., aggregator: _Optional[str] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., layout: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., aggregator: _Optional[str] = ..., incarnation: _Optional[str] = ..., inline: _Optional[bytes] = ...) -> None: ...
 
 class RoundEvent(_message.Message):
     __slots__ = ("round_opened", "update_received", "part_sealed", "round_aborted")

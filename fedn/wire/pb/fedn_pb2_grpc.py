@@ -92,7 +92,7 @@ class CombinerControlServicer(object):
     """
 
     def Watch(self, request, context):
-        """Liveness, roster and release requests; the first event is a Snapshot.
+        """Liveness, roster, release requests and gauges; the first event is a Snapshot.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

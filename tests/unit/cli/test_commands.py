@@ -11,7 +11,7 @@ import pytest
 
 from fedn.cli.rest_client import only
 from fedn.domain.errors import InvalidInput, NotFound
-from fedn.domain.messages import Registration
+from fedn.domain.messages import Gauge, Registration
 from fedn.reducer.app import Web
 from fedn.reducer.events import EventHub
 from fedn.reducer.rest import create_app
@@ -310,6 +310,16 @@ def test_status_draws_the_network(fedn, service, small):
     result = fedn("status")
     assert result.exit_code == 3
     assert "not ready: starting" in result.stdout
+
+
+def test_status_shows_gauges_above_half_and_all_when_asked(fedn, service, small):
+    service.register(Registration(1, "c1", "127.0.0.1:12080", "i1"))
+    service.gauges = (Gauge("uploads", 3, 4, 4), Gauge("parked", 1, 10_000, 7))
+    assert "uploads 3 of 4, at most 4 so far" in fedn.good("status")
+    assert "parked" not in fedn.good("status")
+    assert "parked 1 of 10000, at most 7 so far" in fedn.good("status", "--verbose")
+    [combiner] = fedn.json("status")["combiners"]
+    assert combiner["gauges"][1] == {"name": "parked", "value": 1, "limit": 10_000, "peak": 7}
 
 
 def test_what_others_named_can_not_redraw_the_terminal(fedn, service, small):

@@ -77,13 +77,23 @@ def test_task_work_kept_offer_grant_upload_receipt_settled() -> None:
     assert client(receipt(ONE)) == ()
     assert client.standing(ONE) is mc.Holding
     assert client(SETTLED) == (mc.ForgetUpdate(update(ONE)),)
-    assert client.state == mc.State(attached=True)
+    assert client.state == mc.State(attached=True, over={S: 1})
 
 
 def test_a_receipt_without_another_upload_is_enough() -> None:
     client = Story(*OFFERING)
     assert client(receipt(ONE)) == ()
     assert client.standing(ONE) is mc.Holding
+
+
+def test_something_is_under_way_until_the_last_update_is_settled() -> None:
+    story = Story()
+    assert not story.state.under_way
+    for event in (*OFFERING, granted(ONE), receipt(ONE)):
+        story(event)
+        assert story.state.under_way
+    story(SETTLED)
+    assert not story.state.under_way
 
 
 def test_holding_takes_no_slot() -> None:
@@ -253,19 +263,45 @@ def test_a_refusal_or_grant_of_another_update_changes_nothing() -> None:
     assert client.state == before
 
 
-@pytest.mark.parametrize("end", [mc.TaskDropped(mc.key_of(ONE)), SETTLED])
-def test_the_result_of_a_cancelled_training_is_dropped(end: mc.Event) -> None:
+def test_the_result_of_a_training_whose_round_was_settled_meanwhile_is_dropped() -> None:
     client = Story(*WORKING)
-    assert client(end) == ()
+    assert client(SETTLED) == ()
     assert client.state.slot == mc.key_of(ONE)
     assert client(mc.UpdateKept(update(ONE))) == (mc.ForgetUpdate(update(ONE)),)
-    assert client.state == mc.State(attached=True)
+    assert client.state == mc.State(attached=True, over={S: 1})
 
 
-def test_a_cancelled_training_keeps_its_slot_until_it_ends() -> None:
+def test_a_cancelled_training_is_finished_and_offered_for_the_round_may_ask_for_it_elsewhere() -> None:
     client = Story(*WORKING, mc.TaskDropped(mc.key_of(ONE)))
     assert client(mc.TaskReceived(TWO)) == ()
-    assert client(mc.UpdateKept(update(ONE))) == (mc.ForgetUpdate(update(ONE)), mc.DoTask(TWO))
+    assert client(mc.UpdateKept(update(ONE))) == (OFFER, mc.DoTask(TWO))
+
+
+def test_a_cancelled_task_that_waits_is_gone() -> None:
+    client = Story(mc.TaskReceived(task(session="busy")), mc.TaskReceived(ONE))
+    assert client(mc.TaskDropped(mc.key_of(ONE))) == ()
+    assert client.standing(ONE) is None
+
+
+def test_a_late_task_of_a_round_that_is_over_is_refused_and_never_trained() -> None:
+    over = (mc.SendFailure(mc.key_of(ONE), "round 1 is over for this client"),)
+    assert Story(*HOLDING, SETTLED)(mc.TaskReceived(ONE)) == over
+    refused = mc.UpdateEnded(S, 1, update(ONE).digest)
+    assert Story(*OFFERING, refused)(mc.TaskReceived(ONE)) == over
+    assert Story(mc.TaskReceived(TWO))(mc.TaskReceived(ONE)) == over
+    assert Story(SETTLED)(mc.TaskReceived(TWO)) == (mc.DoTask(TWO),)
+
+
+def test_how_far_sessions_are_over_is_remembered_for_a_bounded_number() -> None:
+    client = Story(*(mc.UpdateEnded(SessionId(f"s{n}"), 1, "") for n in range(mc.MAX_SESSIONS + 1)))
+    assert len(client.state.over) == mc.MAX_SESSIONS
+    assert SessionId("s0") not in client.state.over
+
+
+def test_a_model_that_is_gone_ends_its_task_without_a_word() -> None:
+    client = Story(*WORKING)
+    assert client(mc.ModelGone(mc.key_of(ONE))) == ()
+    assert client(mc.TaskReceived(ONE)) == (mc.DoTask(ONE),)
 
 
 @HELD
@@ -280,11 +316,6 @@ def test_the_users_failure_is_told_once() -> None:
     client, key = Story(*WORKING), mc.key_of(ONE)
     assert client(mc.WorkFailed(key, "boom", final=True)) == (mc.SendFailure(key, "boom"),)
     assert client.state == mc.State(attached=True)
-
-
-def test_the_failure_of_cancelled_work_is_not_told() -> None:
-    client = Story(*WORKING, mc.TaskDropped(mc.key_of(ONE)))
-    assert client(mc.WorkFailed(mc.key_of(ONE), "boom", final=True)) == ()
 
 
 def test_the_metrics_of_cancelled_work_are_not_told() -> None:
@@ -314,19 +345,18 @@ def test_a_newer_round_supersedes_an_older_one_that_is_queued() -> None:
     assert client(mc.UpdateKept(update(busy)))[-1] == mc.DoTask(TWO)
 
 
-def test_a_newer_round_supersedes_an_older_one_at_work_but_not_a_held_one() -> None:
+def test_a_newer_round_does_not_supersede_an_older_one_at_work_or_held() -> None:
     client = Story(*WORKING, mc.TaskReceived(TWO))
-    assert client(mc.UpdateKept(update(ONE))) == (mc.ForgetUpdate(update(ONE)), mc.DoTask(TWO))
+    assert client(mc.UpdateKept(update(ONE))) == (OFFER, mc.DoTask(TWO))
     held = Story(*HOLDING, mc.TaskReceived(TWO))
     assert held.standing(ONE) is mc.Holding
 
 
-def test_an_older_round_or_another_session_or_kind_supersedes_nothing() -> None:
-    client = Story(mc.TaskReceived(TWO), mc.TaskReceived(ONE))
+def test_another_session_or_kind_supersedes_nothing() -> None:
+    client = Story(mc.TaskReceived(ONE))
     client(mc.TaskReceived(task(7, session="t")))
     client(mc.TaskReceived(task(7, TaskKind.VALIDATE)))
-    assert client.standing(TWO) is mc.Working
-    assert client.standing(ONE) is mc.Queued
+    assert client.standing(ONE) is mc.Working
 
 
 def test_the_queue_is_bounded_and_says_so() -> None:

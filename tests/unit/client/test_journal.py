@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedn.client.journal import FileJournal
-from fedn.domain.errors import Busy, StoreUnavailable
+from fedn.domain.errors import Busy, InvalidInput, StoreUnavailable
 from fedn.domain.ids import ClientId, SessionId, digest_of
 from fedn.domain.update import UpdateHeader
 
@@ -208,7 +208,7 @@ def test_a_full_journal_refuses_and_drops_nothing_until_something_is_settled(tmp
 def test_an_update_larger_than_the_whole_journal_is_refused_and_drops_nothing(tmp_path: Path) -> None:
     journal = FileJournal(tmp_path, 25)
     small = add(journal, 1)
-    with pytest.raises(Busy, match="journal_bytes"):
+    with pytest.raises(InvalidInput, match="journal_bytes"):
         add(journal, 2, b"x" * 26)
     assert journal.held() == [small]
 

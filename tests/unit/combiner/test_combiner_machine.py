@@ -10,7 +10,7 @@ from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
 from fedn.combiner.machine import Standing
 from fedn.domain.errors import InvalidTransition, RefusalCode, Refused
-from fedn.domain.ids import ClientId, Digest, SessionId, digest_of
+from fedn.domain.ids import ClientId, Digest, Incarnation, SessionId, digest_of
 from fedn.domain.round import RoundSpec
 from fedn.domain.update import MAX_EXAMPLES, Absence, Contributor, UpdateHeader
 
@@ -35,7 +35,9 @@ class Story:
     """A part that remembers its state; every call is one event and returns its commands."""
 
     def __init__(self, *clients: ClientId, away: frozenset[ClientId] = frozenset()) -> None:
-        spec = RoundSpec(1, SessionId("s"), 3, 0, BASE, 1000, LAYOUT, clients, "{}", 0, 60.0, "mean")
+        spec = RoundSpec(
+            1, SessionId("s"), 3, 0, BASE, 1000, LAYOUT, clients, "{}", 0, 60.0, "mean", Incarnation("i")
+        )
         here = frozenset(clients) - away
         self.state, self.opened = mc.open_part(spec, here, now=0.0, grace=3.0, max_update_bytes=2**20)
 
@@ -189,6 +191,30 @@ def test_failure_of_an_unlisted_client_or_of_one_that_has_offered_changes_nothin
 
 
 # --- clients that leave ----------------------------------------------------------------------------
+
+
+def test_whoever_fell_silent_is_lost_with_that_reason_and_forgiven_when_back() -> None:
+    part = Story(ANN, BOB)
+    part(ev.ClientLeft(ANN, now=5.0, why="fell silent"))
+    part(ev.ClientArrived(ANN))
+    assert part.state.ledger.entries[ANN] == mc.Entry()
+    part(ev.ClientLeft(ANN, now=6.0, why="fell silent"))
+    part(ev.Tick(9.0))
+    lost = Absence(ANN, "fell silent and did not come back within 3 s")
+    assert part.state.ledger.absences(Standing.LOST) == (lost,)
+
+
+def test_something_is_expected_of_those_that_are_here_and_not_through() -> None:
+    part = Story(ANN, BOB, CAT)
+    assert mc.expected(part.state) == (ANN, BOB, CAT)
+    part(ev.OfferMade(header(ANN)))
+    part.fold(BOB)
+    part(ev.ClientLeft(CAT, now=5.0))
+    assert mc.expected(part.state) == (ANN,)
+    part(ev.UpdateVerified(ANN, digest(ANN)))
+    assert mc.expected(part.state) == ()
+    part(ev.Tick(60.0))
+    assert mc.expected(part.state) == ()
 
 
 def test_one_that_leaves_while_uploading_is_lost_after_the_grace() -> None:

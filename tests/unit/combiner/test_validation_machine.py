@@ -36,6 +36,16 @@ def test_one_that_fails_or_leaves_is_not_waited_for() -> None:
     assert state.missing == (ANN, BOB, CAT)
 
 
+def test_one_that_was_given_up_may_still_report_while_others_are_waited_for() -> None:
+    state, wanted = report(give_up(opened(ANN, BOB), ANN), ANN)
+    assert wanted
+    assert report(state, ANN) == (state, False)
+    state, _ = report(state, BOB)
+    assert state.missing == (CAT,)
+    over = give_up(give_up(opened(ANN, BOB), ANN), BOB)
+    assert report(over, ANN) == (over, False)
+
+
 def test_giving_up_after_the_report_takes_nothing_back() -> None:
     state, _ = report(opened(ANN, BOB), ANN)
     assert give_up(state, ANN).missing == (BOB, CAT)

@@ -12,7 +12,7 @@ from safetensors.numpy import save
 
 from fedn.domain.errors import NotFound
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, check_digest, digest_of
-from fedn.domain.messages import Assignment, ClientInfo, Registration
+from fedn.domain.messages import Assignment, ClientInfo, Gauge, Registration
 from fedn.domain.model import parse_layout
 from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, MergedPart, RoundRecord, head_of, store_record
@@ -42,6 +42,7 @@ class SmallService:
         self.reason = ""
         self.combiners: dict[str, Registration] = {}
         self.progress: Mapping[str, Any] = {}
+        self.gauges: tuple[Gauge, ...] = ()
         self.lock = threading.Lock()
 
     def network(self) -> NetworkView:
@@ -49,7 +50,9 @@ class SmallService:
         return NetworkView(
             self.term,
             tuple(
-                CombinerView(r.combiner, r.address, r.incarnation, True, clients if n == 0 else ())
+                CombinerView(
+                    r.combiner, r.address, r.incarnation, True, clients if n == 0 else (), self.gauges
+                )
                 for n, r in enumerate(self.combiners.values())
             ),
         )

@@ -10,6 +10,7 @@ import pytest
 from fedn.config import ReducerSettings
 from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import PROTOCOL_VERSION
+from fedn.domain.messages import Gauge
 from fedn.domain.plan import plan_fields
 from fedn.ports import Observed
 from fedn.reducer.rest import create_app
@@ -228,6 +229,15 @@ def test_a_plan_field_that_is_wrong_is_named(http):
     for plan, named in (({"rouns": 3}, "rouns"), ({"rounds": 0}, "rounds"), ({"rounds": "3"}, "rounds")):
         body = assert_error(http.post("/api/v1/sessions", json={"plan": plan}), 400, "invalid_plan")
         assert body["details"]["field"] == named
+
+
+def test_the_page_shows_gauges_in_use_or_once_above_half(http, service):
+    http.post("/api/v1/combiners", json=COMBINER)
+    service.gauges = (Gauge("parts", 1, 256, 1), Gauge("uploads", 0, 4, 3), Gauge("parked", 0, 10_000, 7))
+    page = http.get("/fragment").get_data(as_text=True)
+    assert "<td>parts</td><td>1</td><td>1</td><td>256</td>" in page
+    assert "<td>uploads</td><td>0</td><td>3</td><td>4</td>" in page
+    assert "parked" not in page
 
 
 def test_live_progress_is_shown(http, service, small):

@@ -1,0 +1,87 @@
+"""The validations under way at a combiner: opened, joined again, reported to, given up."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+
+from fedn.combiner.gauges import Gauges
+from fedn.combiner.limits import Limits
+from fedn.combiner.runs import ValidationRun
+from fedn.domain import messages as m
+from fedn.domain.errors import Busy
+from fedn.domain.ids import ClientId, SessionId
+from fedn.domain.round import ValidationSpec
+from fedn.ports import ReducerLink
+from fedn.stores.cache import ModelCache
+
+
+class Validations:
+    """Every validation that is not over, by session and round."""
+
+    def __init__(self, models: ModelCache, reducer: ReducerLink, limits: Limits, gauges: Gauges) -> None:
+        self._models = models
+        self._reducer = reducer
+        self._limit = limits.max_validations
+        self._runs: dict[tuple[SessionId, int], ValidationRun] = {}
+        self._level = gauges.add("validations", limits.max_validations, lambda: len(self._runs))
+
+    async def run(
+        self,
+        spec: ValidationSpec,
+        attached: Callable[[], frozenset[ClientId]],
+        ask: Callable[[ClientId, m.Task], None],
+    ) -> AsyncIterator[m.ValidationEvent]:
+        """Have the listed clients evaluate a model, or go on with it; ends with ValidationSealed."""
+        key = (spec.session, spec.round)
+        async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model, spec.inline):
+            run = self._runs.get(key)
+            if run is None:
+                run = self._open(spec, attached())
+                for client in run.state.waiting:
+                    ask(client, run.task)
+            async for event in run.events():
+                yield event
+
+    def _open(self, spec: ValidationSpec, attached: frozenset[ClientId]) -> ValidationRun:
+        if len(self._runs) >= self._limit:
+            raise Busy(f"{self._limit} validations are under way here (max_validations)")
+        key = (spec.session, spec.round)
+
+        def closed() -> None:
+            self._models.unpin(spec.model)
+            self._runs.pop(key, None)
+
+        self._models.pin(spec.model)
+        run = ValidationRun(spec, attached, closed)
+        if not run.state.over:
+            self._runs[key] = run
+            self._level.note(len(self._runs))
+        return run
+
+    def report(self, client: ClientId, report: m.ModelValidated) -> None:
+        if run := self._runs.get((report.session, report.round)):
+            run.report(client, report)
+
+    def failed(self, client: ClientId, session: SessionId, round_: int) -> None:
+        """The client can't do this one."""
+        if run := self._runs.get((session, round_)):
+            run.give_up(client)
+
+    def left(self, client: ClientId) -> None:
+        """The client is gone: none waits for it."""
+        for run in list(self._runs.values()):
+            run.give_up(client)
+
+    def expected(self) -> Iterator[ClientId]:
+        """Who has still to report."""
+        for run in self._runs.values():
+            yield from run.state.waiting
+
+    @property
+    def behind(self) -> int:
+        """Events that wait for the stream that is furthest behind."""
+        return max((run.behind for run in self._runs.values()), default=0)
+
+    def close(self) -> None:
+        for run in list(self._runs.values()):
+            run.close()

@@ -1,0 +1,593 @@
+"""The drivers of combiner and reducer, modelled around their real machines; half of `tiers_world.py`.
+
+What is under way is data (`Work`: the name of a method and its arguments), and who is meant is said by
+name, so that a world can be copied, compared and searched. Names that are fresh in the real system
+are counted here: equal stories get equal names.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from fedn.combiner import events as ev
+from fedn.combiner import machine as cb
+from fedn.domain import messages as m
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, digest_of
+from fedn.domain.part import PartHeader
+from fedn.domain.plan import Plan
+from fedn.domain.round import Head, MergedPart, RoundSpec
+from fedn.domain.update import UpdateHeader
+from fedn.reducer import machine as rm
+from fedn.reducer import round as rd
+from fedn.reducer.network import Network, Station
+
+S, LAYOUT = SessionId("s"), digest_of(b"layout")
+DEADLINE, GRACE, ORPHAN_GRACE = 30.0, 3.0, 5.0
+REDUCER = "reducer"
+Call = tuple[int, Incarnation, str, tuple]
+"""Term, process, method and its arguments."""
+
+
+@lru_cache
+def named(*words: object) -> Digest:
+    """A digest for something that has no bytes here."""
+    return digest_of(" ".join(map(str, words)).encode())
+
+
+def model(round_: int) -> Digest:
+    return named("model", round_)
+
+
+def head(round_: int) -> Head:
+    return Head(round_, named("record", round_), model(round_), 100)
+
+
+class Record:
+    """Something that changes; a fork of it changes by itself."""
+
+    def fork(self):
+        twin = copy(self)
+        for name, value in vars(twin).items():
+            setattr(twin, name, forked(value))
+        return twin
+
+
+def forked(value):
+    match value:
+        case Record():
+            return value.fork()
+        case dict():
+            return {key: forked(item) for key, item in value.items()}
+        case set() | list():
+            return copy(value)
+        case _:
+            return value
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something under way in the memory of ``owner``, with whom it dies. It says whether it is through.
+
+    Its method's last argument, ``odd``, asks for the odder course: it broke, or the answer was lost.
+    """
+
+    owner: str
+    kind: str
+    args: tuple
+
+
+@dataclass
+class Run(Record):
+    """A part at a combiner. ``grants`` counts, so that each has a name of its own."""
+
+    state: cb.State
+    uploads: dict[ClientId, str] = field(default_factory=dict)
+    grants: int = 0
+    ending: PartHeader | str | None = None
+
+
+@dataclass
+class Process(Record):
+    """A combiner's process. ``watch`` is None while the reducer is not connected.
+
+    ``over`` and ``aborted`` (in which term) say which parts a RunRound that comes late must not open.
+    """
+
+    name: CombinerName
+    incarnation: Incarnation
+    term: int = 0
+    runs: dict[tuple[int, int], Run] = field(default_factory=dict)
+    links: dict[ClientId, str] = field(default_factory=dict)
+    parked: dict[tuple[ClientId, int], UpdateHeader] = field(default_factory=dict)
+    watch: tuple[m.CombinerEvent, ...] | None = None
+    over: int = 0
+    aborted: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def publish(self, event: m.CombinerEvent) -> None:
+        if self.watch is not None:
+            self.watch += (event,)
+
+    def park(self, header: UpdateHeader) -> None:
+        self.parked[header.client, header.round] = header
+        self.publish(m.ReleaseRequested(header))
+
+    def parts(self, number: int) -> dict[int, Run]:
+        return {part: run for (of, part), run in self.runs.items() if of == number}
+
+    @property
+    def held(self) -> tuple[m.RoundHeld, ...]:
+        return tuple(
+            m.RoundHeld(S, *at, tuple(c for c, e in run.state.ledger.entries.items()
+                                      if e.standing is not cb.Standing.RELEASED))
+            for at, run in self.runs.items() if not isinstance(run.state, cb.Aborted)
+        )  # fmt: skip
+
+
+class CombinerTier:
+    """Every combiner. An incarnation is the name and a count of lives."""
+
+    now: float
+    work: list[Work]
+    processes: dict[CombinerName, Process]
+    folds: dict[tuple[int, rd.PartKey], frozenset[tuple[ClientId, Digest]]]
+    small: bool
+    """Updates ride along with their offers; else they are granted and sent."""
+
+    def decide(self, p: Process, run: Run, event: ev.Event) -> tuple[ev.Command, ...]:
+        return self.apply(p, run, cb.step(run.state, event))
+
+    def apply(self, p: Process, run: Run, outcome: cb.Outcome) -> tuple[ev.Command, ...]:
+        run.state, commands = outcome
+        for command in commands:
+            self.do_combiner(p, run, command)
+        return commands
+
+    def do_combiner(self, p: Process, run: Run, command: ev.Command) -> None:
+        spec = run.state.ledger.spec
+        at, part = (S, spec.round), (p.name, spec.round, spec.part)
+        match command:
+            case ev.SendTask(client):
+                self.send(p, client, m.Task(*at, m.TaskKind.TRAIN, spec.model, 100, "{}", 0))
+            case ev.CancelTask(client, reason):
+                self.send(p, client, m.TaskCancelled(*at, m.TaskKind.TRAIN, reason))
+            case ev.GrantUpload(header):
+                self.grant(p, run, header)
+            case ev.DropUpload(client):
+                run.uploads.pop(client, None)
+            case ev.RefuseUpdate(_, refused):
+                raise AssertionError(f"refused, and every update is right: {refused}")
+            case ev.FoldUpdate(header):
+                self.begin(p.incarnation, "fold", *part, header)
+            case ev.SendReceipt(header):
+                receipt = m.Receipt(*at, header.client, header.digest, p.name, p.incarnation, spec.part)
+                self.send(p, header.client, receipt)
+            case ev.RequestRelease(header):
+                p.park(header)
+            case ev.HashSum():
+                self.begin(p.incarnation, "hash_sum", *part)
+            case ev.AnnounceSeal(digest, size):
+                ledger = run.state.ledger
+                run.ending = PartHeader(
+                    *at, p.name, p.incarnation, spec.part, digest, size, ledger.contributors,
+                    ledger.absences(cb.Standing.REFUSED), ledger.absences(cb.Standing.LOST),
+                )  # fmt: skip
+            case ev.AnnounceAbort(reason):
+                run.ending = reason
+            case ev.SettleClient(client, counted, reason):
+                self.settle(p, client, spec.round, counted, reason)
+            case ev.AskReoffer(client):
+                self.send(p, client, m.Reoffer(*at))
+            case ev.AnswerRelease():
+                pass
+
+    def grant(self, p: Process, run: Run, header: UpdateHeader) -> None:
+        spec = run.state.ledger.spec
+        if header.client not in run.uploads:
+            run.grants += 1
+            run.uploads[header.client] = f"{p.incarnation}.{spec.round}.{spec.part}.{run.grants}"
+        grant = run.uploads[header.client]
+        if self.small:
+            self.begin(p.incarnation, "take", p.name, grant, header)
+        else:
+            self.send(p, header.client, m.Granted(S, spec.round, header.digest, grant, 0))
+
+    def take(self, name: CombinerName, grant: str, header: UpdateHeader, odd: bool) -> bool:
+        """All bytes of an upload are here and right, unless it was dropped meanwhile."""
+        p = self.processes[name]
+        for run in p.parts(header.round).values():
+            if run.uploads.get(header.client) == grant:
+                self.decide(p, run, ev.UpdateVerified(header.client, header.digest))
+        return True
+
+    def fold(self, name: CombinerName, number: int, part: int, header: UpdateHeader, odd: bool) -> bool:
+        p = self.processes[name]
+        run = p.runs.get((number, part))
+        if run and run.uploads.pop(header.client, None):
+            key, update = rd.PartKey(name, p.incarnation, part), (header.client, header.digest)
+            assert update not in self.folds[number, key], f"{update} is folded twice"
+            self.folds[number, key] |= {update}
+            self.decide(p, run, ev.UpdateFolded(*update))
+        return True
+
+    def hash_sum(self, name: CombinerName, number: int, part: int, odd: bool) -> bool:
+        p = self.processes[name]
+        run = p.runs.get((number, part))
+        if run and isinstance(run.state, cb.Closing):
+            self.decide(p, run, ev.SumHashed(named("sum", p.incarnation, number, part), 8))
+        return True
+
+    def settle(self, p: Process, client: ClientId, round_: int, counted: bool, reason: str) -> None:
+        p.parked.pop((client, round_), None)
+        self.send(p, client, m.Settled(S, round_, counted, reason))
+
+    def open(self, p: Process, number: int, part: int, clients: tuple[ClientId, ...]) -> Run:
+        """RunRound: the part as it is, or a new one."""
+        if (number, part) not in p.runs:
+            spec = RoundSpec(
+                1,
+                S,
+                number,
+                part,
+                model(number - 1),
+                100,
+                LAYOUT,
+                clients,
+                "{}",
+                0,
+                DEADLINE,
+                "mean",
+                p.incarnation,
+            )
+            for client in clients:
+                p.parked.pop((client, number), None)
+            self.folds[number, rd.PartKey(p.name, p.incarnation, part)] = frozenset()
+            state, commands = cb.open_part(spec, frozenset(p.links), self.now, GRACE, 2**20)
+            run = p.runs[number, part] = Run(state)
+            self.apply(p, run, (state, commands))
+        return p.runs[number, part]
+
+    def hear(self, p: Process, client: ClientId, message: UpdateHeader | m.TaskFailed) -> None:
+        if isinstance(message, m.TaskFailed):
+            for run in p.parts(message.round).values():
+                self.decide(p, run, ev.TrainingFailed(client, message.reason))
+        else:
+            self.offered(p, message)
+
+    def offered(self, p: Process, header: UpdateHeader) -> None:
+        runs = list(p.parts(header.round).values())
+        holding = [run for run in runs if header.client in run.state.ledger.entries]
+        if runs:
+            self.decide(p, (holding or runs)[-1], ev.OfferMade(header))
+        else:
+            p.park(header)
+
+    # --- unary calls of the reducer: the process, then what was said -------------------------------
+
+    def run_late(self, p: Process, number: int, part: int, clients: tuple[ClientId, ...], term: int) -> None:
+        """A RunRound that nobody listens to any more."""
+        if number > p.over and p.aborted.get((number, part), 0) < term:
+            self.open(p, number, part, clients)
+
+    def abort(self, p: Process, number: int, key: rd.PartKey, reason: str, reoffer: bool) -> None:
+        p.aborted[number, key.part] = p.term
+        if run := p.runs.pop((number, key.part), None):
+            self.decide(p, run, ev.AbortAsked(reason, reoffer))
+
+    def ack(self, p: Process, number: int, counted: tuple[int, ...]) -> None:
+        parts = p.parts(number)
+        p.over = max(p.over, number)
+        for part, run in parts.items():
+            del p.runs[number, part]
+            if not isinstance(run.state, cb.Sealed):
+                self.decide(p, run, ev.AbortAsked("the round was committed without this part", reoffer=True))
+            later = frozenset(c for n, other in parts.items() if n > part for c in other.state.ledger.entries)
+            self.decide(p, run, ev.RoundAcked(part in counted, later))
+
+    def release(self, p: Process, number: int, client: ClientId) -> rm.Event:
+        said = ev.AnswerRelease(client, True)
+        folded = any(said in self.decide(p, r, ev.ClientReleased(client)) for r in p.parts(number).values())
+        return rm.ReleaseAnswered(number, client, folded)
+
+    def admit(self, p: Process, number: int, key: rd.PartKey, client: ClientId) -> rm.Event:
+        run = p.runs.get((number, key.part))
+        if run is None or not isinstance(run.state, cb.Open):
+            return rm.AdmitAnswered(number, key, client, False)
+        p.parked.pop((client, number), None)
+        self.decide(p, run, ev.ClientAdmitted(client, client in p.links, self.now))
+        return rm.AdmitAnswered(number, key, client, True)
+
+    def fetch(self, p: Process, number: int, key: rd.PartKey, header: PartHeader) -> rm.Event:
+        run = p.runs.get((number, key.part))
+        if run and isinstance(run.state, cb.Sealed) and run.state.digest == header.digest:
+            return rm.PartFetched(number, key)
+        return rm.PartAborted(number, key, self.now)
+
+
+@dataclass
+class Peer(Record):
+    """What the reducer knows of a combiner."""
+
+    incarnation: Incarnation = Incarnation("")
+    live: bool = False
+    lost: bool = False
+    clients: set[ClientId] = field(default_factory=set)
+    held: tuple[m.RoundHeld, ...] = ()
+
+
+class ReducerTier:
+    """The one reducer. ``records`` and ``stored`` are on disk, ``head`` and the session in its memory.
+
+    ``session`` is None in a reducer that came up when the session had ended.
+    """
+
+    plan: Plan
+    now: float
+    work: list[Work]
+    paused: set[str]
+    processes: dict[CombinerName, Process]
+    peers: dict[CombinerName, Peer]
+    records: dict[int, tuple[MergedPart, ...]]
+    folds: dict[tuple[int, rd.PartKey], frozenset[tuple[ClientId, Digest]]]
+    term: int = 0
+    session: rm.State | None = None
+    calls: list[Call]
+    """All that was asked of combiners, for `late_copy`."""
+    stored: str = "running"
+    """The session's state on disk: running, paused, or how it ended."""
+
+    @property
+    def over(self) -> bool:
+        return self.stored not in ("running", "paused")
+
+    @property
+    def ended(self) -> bool:
+        return self.session is None or isinstance(self.session.phase, rm.Ended)
+
+    @property
+    def network(self) -> Network:
+        return {name: Station(peer.incarnation, frozenset(peer.clients), peer.held)
+                for name, peer in self.peers.items() if peer.live}  # fmt: skip
+
+    def start_reducer(self) -> None:
+        """Take the next term, find the combiners that answer, go on with the session."""
+        self.term += 1
+        self.head, self.session = head(len(self.records)), None
+        self.merged: dict[rd.PartKey, PartHeader] = {}
+        self.opened: set[rd.PartKey] = set()
+        self.peers = {name: Peer(lost=True) for name in self.processes}
+        for name in self.processes:
+            self.connect(name)
+        if not self.over:
+            pause = "paused" if self.stored == "paused" else ""
+            self.take_over(rm.start(S, self.plan, self.head, self.network, ORPHAN_GRACE, pause))
+
+    def restart_reducer(self) -> None:
+        self.work = [work for work in self.work if work.owner != REDUCER]
+        for p in self.processes.values():
+            p.watch = None
+        self.start_reducer()
+
+    def step(self, event: rm.Event) -> None:
+        if self.session is not None:
+            self.take_over(rm.step(self.session, event))
+
+    def take_over(self, outcome: rm.Outcome) -> None:
+        self.session, commands = outcome
+        self.check_parts()
+        for command in commands:
+            self.do_reducer(self.head.round + 1, command)
+
+    def check_parts(self) -> None:
+        """Nobody is in two accepted parts."""
+        phase = self.session.phase
+        if isinstance(phase, rm.Running | rm.Committing):
+            legs = [leg for leg in phase.round.legs.values() if leg.phase in rd.ACTIVE | {rd.Phase.MERGED}]
+            names = [c.client for leg in legs if leg.header for c in leg.header.contributors]
+            assert len(names) == len(set(names)), f"accepted twice: {names}"
+
+    # --- combiners come and go -----------------------------------------------------------------------
+
+    def connect(self, name: CombinerName) -> None:
+        """Watch begins with a snapshot; what is parked is asked again. Nothing answers while it is paused."""
+        if name in self.paused or self.term < self.processes[name].term:
+            return
+        p, before = self.processes[name], self.peers[name]
+        p.term = self.term
+        self.peers[name] = Peer(p.incarnation, True, False, set(p.links), p.held)
+        p.watch = tuple(m.ReleaseRequested(header) for header in p.parked.values())
+        if before.incarnation and before.incarnation != p.incarnation and not before.lost:
+            self.step(rm.CombinerLost(name, before.incarnation, self.now))
+        if self.session is not None:
+            self.step(rm.NetworkChanged(self.network))
+        elif self.over:
+            for number in {held.round for held in p.held}:
+                self.ack_from_record(name, p.incarnation, number)
+
+    def disconnect(self, name: CombinerName) -> None:
+        """The Watch stream broke. Whatever was on its way is lost: the reducer may read on before it does."""
+        self.processes[name].watch = None
+        was_live, self.peers[name].live = self.peers[name].live, False
+        if was_live:
+            self.step(rm.NetworkChanged(self.network))
+
+    def give_up(self, name: CombinerName) -> None:
+        """It was out of reach for too long."""
+        peer = self.peers[name]
+        peer.lost = True
+        self.step(rm.CombinerLost(name, peer.incarnation, self.now))
+        self.step(rm.NetworkChanged(self.network))
+
+    def watched(self, name: CombinerName, event: m.CombinerEvent) -> None:
+        clients = self.peers[name].clients
+        match event:
+            case m.ClientAttached(info):
+                clients.add(info.client)
+                self.step(rm.NetworkChanged(self.network))
+            case m.ClientDetached(client):
+                clients.discard(client)
+                self.step(rm.NetworkChanged(self.network))
+            case m.ReleaseRequested(header) if self.session is None:
+                self.settle_from_record(name, header)
+            case m.ReleaseRequested(header):
+                self.step(rm.ReleaseRequested(name, header))
+
+    # --- commands ------------------------------------------------------------------------------------
+
+    def do_reducer(self, number: int, command: rm.Command) -> None:
+        match command:
+            case rd.OpenPart(key, clients):
+                self.begin(REDUCER, "follow", number, key, clients)
+            case rd.FetchPart(key, header):
+                self.ask(key.combiner, key.incarnation, "fetch", number, key, header)
+            case rd.MergePart(key):
+                leg = self.session.phase.round.legs[key]
+                assert key not in self.merged
+                assert leg.header
+                self.merged[key] = leg.header
+            case rd.AbortPart(key, reason, reoffer):  # nobody follows it any more, so that it stays dropped
+                self.work = [w for w in self.work if w.kind != "follow" or w.args[:2] != (number, key)]
+                self.ask(key.combiner, key.incarnation, "abort", number, key, reason, reoffer)
+            case rd.AskRelease(name, client):
+                self.ask(name, self.peers[name].incarnation, "release", number, client)
+            case rd.Admit(key, client):
+                self.ask(key.combiner, key.incarnation, "admit", number, key, client)
+            case rd.Settle(name, client, of, counted, reason):
+                self.ask(name, self.peers[name].incarnation, "settle", client, of, counted, reason)
+            case rm.SelectClients(_, clients):
+                self.begin(REDUCER, "tell_session", rm.ClientsSelected(clients))
+            case rm.CommitRound():
+                self.begin(REDUCER, "commit", command)
+            case rm.AckRound(name, of, counted):
+                self.ask(name, self.peers[name].incarnation, "ack", of, counted)
+            case rm.AckFromRecord(name, incarnation, of):
+                self.ack_from_record(name, incarnation, of)
+            case rm.SettleFromRecord(name, header):
+                self.settle_from_record(name, header)
+            case rm.DropSums():
+                self.merged, self.opened = {}, set()
+            case rm.Announce(rm.Ended(outcome)):
+                self.begin(REDUCER, "close_books", outcome)
+            case rm.Announce() | rm.Validate():
+                pass
+
+    def ask(self, name: CombinerName, incarnation: Incarnation, what: str, *args: object) -> None:
+        """Call this very process until it answers or is lost."""
+        self.begin(REDUCER, "call", self.term, name, incarnation, what, args)
+
+    def call(self, term: int, name: CombinerName, incarnation: Incarnation, what: str, args: tuple,
+             odd: bool) -> bool:  # fmt: skip
+        """Odd: it does as asked and the answer is lost, so it is asked again."""
+        peer = self.peers[name]
+        if peer.incarnation != incarnation or peer.lost:
+            if what == "fetch":
+                self.begin(REDUCER, "tell_session", rm.PartAborted(*args[:2], self.now))
+            return True
+        too_early = self.ended and not self.over and what in ("abort", "ack", "settle")
+        if not peer.live or name in self.paused or too_early or self.overtakes(name, what):
+            return False
+        self.calls.append((term, incarnation, what, args))
+        answer = getattr(self, what)(self.processes[name], *args)
+        if answer is not None and not odd:
+            self.begin(REDUCER, "tell_session", answer)
+        return not odd
+
+    def overtakes(self, name: CombinerName, what: str) -> bool:
+        """A release or an admission waits for the parts that it asks about to be open."""
+        if what not in ("release", "admit"):
+            return False
+        keys = [work.args[1] for work in self.work if work.kind == "follow"]
+        return any(key.combiner == name and key not in self.opened for key in keys)
+
+    def late_copy(self, call: Call) -> None:
+        """What a paused process finds in a connection that was given up, and answered on another.
+
+        It knows an older term when it has heard of the next one.
+        """
+        term, incarnation, what, args = call
+        for p in self.processes.values():
+            if p.incarnation == incarnation and term >= p.term and p.name not in self.paused:
+                getattr(self, what)(p, *args)
+
+    def ack_from_record(self, name: CombinerName, incarnation: Incarnation, number: int) -> None:
+        parts = [
+            p for p in self.records.get(number, ()) if (p.combiner, p.incarnation) == (name, incarnation)
+        ]
+        self.ask(name, incarnation, "ack", number, tuple(part.part for part in parts))
+
+    def settle_from_record(self, name: CombinerName, header: UpdateHeader) -> None:
+        self.begin(REDUCER, "tell_from_record", name, header)
+
+    def tell_from_record(self, name: CombinerName, header: UpdateHeader, odd: bool) -> bool:
+        if self.ended and not self.over:
+            return False
+        counted = (header.client, header.digest) in self.recorded(header.round)
+        self.ask(name, self.peers[name].incarnation, "settle", header.client, header.round, counted, "")
+        return True
+
+    def recorded(self, number: int) -> set[tuple[ClientId, Digest]]:
+        return {(c.client, c.digest) for part in self.records.get(number, ()) for c in part.contributors}
+
+    # --- work ------------------------------------------------------------------------------------------
+
+    def tell_session(self, event: rm.Event, odd: bool) -> bool:
+        self.step(event)
+        return True
+
+    def follow(self, number: int, key: rd.PartKey, clients: tuple[ClientId, ...], odd: bool) -> bool:
+        """RunRound. Odd: the stream breaks behind what it said and is called again."""
+        phase, peer = self.session.phase, self.peers[key.combiner]
+        open_ = isinstance(phase, rm.Running) and phase.round.number == number
+        if not open_ or phase.round.legs[key].phase is not rd.Phase.RUNNING:
+            return True
+        if peer.incarnation != key.incarnation or peer.lost:
+            return True
+        if not peer.live or key.combiner in self.paused:
+            return False
+        self.calls.append((self.term, key.incarnation, "run_late", (number, key.part, clients, self.term)))
+        ending = self.open(self.processes[key.combiner], number, key.part, clients).ending
+        self.opened.add(key)
+        if isinstance(ending, PartHeader):
+            self.step(rm.PartSealed(number, key, ending, self.now))
+        elif ending is not None:
+            self.step(rm.PartAborted(number, key, self.now))
+        return ending is not None and not odd
+
+    def commit(self, command: rm.CommitRound, odd: bool) -> bool:
+        """Blob first, record second: the record is what makes it so. The session hears of it later."""
+        contributors = [(c.client, c.digest) for part in command.parts for c in part.contributors]
+        assert len({client for client, _ in contributors}) == len(contributors) >= self.plan.min_clients
+        assert command.round == len(self.records) + 1
+        keys = {rd.PartKey(p.combiner, p.incarnation, p.part): p for p in command.parts}
+        assert set(keys) == set(self.merged), "recorded is not what was merged"
+        for key, part in keys.items():
+            named_in = {(c.client, c.digest) for c in part.contributors}
+            assert self.folds[command.round, key] == named_in, "recorded is not what was folded"
+        self.records[command.round] = command.parts
+        self.begin(REDUCER, "announce", command.round)
+        return True
+
+    def announce(self, number: int, odd: bool) -> bool:
+        self.head = head(number)
+        self.step(rm.RoundCommitted(self.head))
+        return True
+
+    def close_books(self, outcome: str, odd: bool) -> bool:
+        self.stored = outcome
+        return True
+
+    # --- asked by people -------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        self.step(rm.StopAsked("stopped by request"))
+
+    def pause_session(self) -> None:
+        if not self.ended:
+            self.stored = "paused"
+            self.step(rm.PauseAsked("paused"))
+
+    def resume_session(self) -> None:
+        if not self.ended:
+            self.stored = "running"
+            self.step(rm.ResumeAsked())
