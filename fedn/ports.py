@@ -215,7 +215,10 @@ class Journal(Protocol):
     def read(self, header: UpdateHeader, offset: int) -> Iterator[Buffer]: ...
 
     def settle(self, session: SessionId, round: int) -> None:
-        """Forget an update (or move it aside, where updates are kept)."""
+        """Forget an update (or move it aside, where updates are kept), but not that it was settled."""
+
+    def past(self) -> Mapping[SessionId, int]:
+        """Up to which round each session is settled here."""
 
     def held(self) -> Sequence[UpdateHeader]:
         """Oldest first."""

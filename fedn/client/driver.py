@@ -61,7 +61,7 @@ class Client:
         self._models = models
         self._observer = observer
         self._prefer = prefer
-        self._state = mc.State()
+        self._state = mc.State(over=journal.past())
         self._link: ClientLink | None = None
         self._hindrance = ""
         self._fresh: tuple[str, bytes] = ("", b"")  # the last update, to send without reading it back

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,6 +26,8 @@ log = logging.getLogger("fedn.client")
 
 _LENGTH_BYTES = 8
 _MAX_HEADER = 2**20
+_MAX_SESSIONS = 256
+"""Sessions of which it is noted how far they are settled."""
 
 
 class FileJournal:
@@ -45,6 +48,7 @@ class FileJournal:
         self._held: dict[tuple[SessionId, int], UpdateHeader] = {}
         for path in sorted(directory.glob("*.update"), key=lambda p: p.stat().st_mtime_ns):
             self._recover(path)
+        self._past = _read_past(directory / "past.json")
 
     def add(self, header: UpdateHeader, file: bytes) -> None:
         """Keep an update durably.
@@ -83,12 +87,27 @@ class FileJournal:
             return
         if self._kept:
             self._keep(header, self._kept)
+        self._note_past(session, round)
         self._path(session, round).unlink(missing_ok=True)
         del self._held[session, round]
 
     def held(self) -> list[UpdateHeader]:
         """Oldest first."""
         return list(self._held.values())
+
+    def past(self) -> Mapping[SessionId, int]:
+        """Up to which round each session is settled: nobody trains for those again."""
+        return dict(self._past)
+
+    def _note_past(self, session: SessionId, round_: int) -> None:
+        """Before the update goes, lest a crash leave neither; a full disk must not keep it from going."""
+        self._past[session] = max(round_, self._past.pop(session, 0))
+        for forgotten in list(self._past)[:-_MAX_SESSIONS]:
+            del self._past[forgotten]
+        aside = self._directory / "past.tmp"
+        with suppress(OSError):
+            aside.write_bytes(canonical_json(self._past))
+            aside.replace(self._directory / "past.json")
 
     def _path(self, session: SessionId, round_: int) -> Path:
         return self._directory / f"{session}-{round_}.update"
@@ -132,3 +151,14 @@ class FileJournal:
         except OSError:
             aside.unlink(missing_ok=True)
             raise
+
+
+def _read_past(path: Path) -> dict[SessionId, int]:
+    try:
+        noted = json.loads(path.read_bytes())
+        return {SessionId(str(session)): int(round_) for session, round_ in noted.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        log.warning("journal: %s is unreadable (%s), ignored", path.name, error)
+        return {}

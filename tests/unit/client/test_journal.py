@@ -219,3 +219,14 @@ def test_a_disk_that_takes_nothing_is_an_error_that_leaves_nothing(tmp_path: Pat
     with pytest.raises(StoreUnavailable):
         add(journal, 1)
     assert journal.held() == []
+
+
+def test_how_far_sessions_are_settled_survives_a_restart(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path, LIMIT)
+    assert journal.past() == {}
+    for number in (2, 1):
+        header = add(journal, number)
+        journal.settle(header.session, header.round)
+    assert FileJournal(tmp_path, LIMIT).past() == {header.session: 2}
+    (tmp_path / "past.json").write_text("[nonsense")
+    assert FileJournal(tmp_path, LIMIT).past() == {}
