@@ -123,6 +123,7 @@ class Client:
             if beating:
                 beating.cancel()
             self._link = None
+            self._end_outbox()  # else whatever still reads it for that link waits for ever
             self._decide(mc.Detached())
             await link.close()
         self._observer.observe(Observed("detached", {"combiner": assignment.combiner}))
@@ -137,10 +138,14 @@ class Client:
     def _send(self, message: m.ClientMessage) -> None:
         """A combiner that does not read its stream is left; what is held is offered on the next attach."""
         if self._outbox.full():
-            self._outbox.get_nowait()
-            self._outbox.put_nowait(None)
+            self._end_outbox()
         else:
             self._outbox.put_nowait(message)
+
+    def _end_outbox(self) -> None:
+        if self._outbox.full():
+            self._outbox.get_nowait()
+        self._outbox.put_nowait(None)
 
     def _receive(self, message: m.CombinerMessage) -> None:
         match message:

@@ -9,115 +9,20 @@ for `driver.py`. Time comes as a number of seconds inside events.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import assert_never
 
 from fedn.combiner import events as ev
+from fedn.combiner.ledger import EXPECTED, PENDING, Counts, Entry, Ledger, Standing
 from fedn.domain.errors import InvalidTransition, RefusalCode, Refused
 from fedn.domain.ids import ClientId, Digest
 from fedn.domain.round import RoundSpec
-from fedn.domain.update import MAX_EXAMPLES, Absence, Contributor, UpdateHeader
+from fedn.domain.update import MAX_EXAMPLES, UpdateHeader
 
+RECOUNTED = 64
+"""Up to so many clients everything is counted anew after every event, beyond only where a state ends."""
 HEADER_SLACK = 2**20
 """How much longer than the base model an update file may be: room for another safetensors header."""
-
-
-class Standing(StrEnum):
-    """Where one listed client stands in this part."""
-
-    WAITING = "waiting"
-    GRANTED = "granted"
-    FOLDING = "folding"
-    FOLDED = "folded"
-    REFUSED = "refused"
-    LOST = "lost"
-    RELEASED = "released"
-
-
-PENDING = frozenset({Standing.GRANTED, Standing.FOLDING})
-UNDECIDED = PENDING | {Standing.WAITING}
-EXPECTED = frozenset({Standing.WAITING, Standing.GRANTED})
-"""Something is still to come from the client itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A listed client. ``away_since`` is set while it is not attached and still expected."""
-
-    standing: Standing = Standing.WAITING
-    header: UpdateHeader | None = None
-    reason: str = ""
-    code: RefusalCode | None = None
-    away_since: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """Every offer is in exactly one place: offered = pending + folded + refused + lost + discarded."""
-
-    offered: int = 0
-    pending: int = 0
-    folded: int = 0
-    refused: int = 0
-    lost: int = 0
-    discarded: int = 0
-
-    @property
-    def balanced(self) -> bool:
-        return self.offered == self.pending + self.folded + self.refused + self.lost + self.discarded
-
-
-@dataclass(frozen=True, slots=True)
-class Ledger:
-    """What every state carries: the spec, the list, the counts and the time limits in seconds."""
-
-    spec: RoundSpec
-    entries: Mapping[ClientId, Entry]
-    counts: Counts
-    closes_at: float
-    grace: float
-    max_update_bytes: int
-
-    def put(self, client: ClientId, entry: Entry, ends_as: str = "") -> Ledger:
-        """Set a client's entry and move its offer between the counters.
-
-        ``ends_as`` names the counter that takes an offer which stops being pending, where the new
-        standing does not say it.
-        """
-        before = self.entries[client].standing
-        counts = _moved(self.counts, before, entry.standing, ends_as)
-        return replace(self, entries={**self.entries, client: entry}, counts=counts)
-
-    def offered(self) -> Ledger:
-        return replace(self, counts=replace(self.counts, offered=self.counts.offered + 1))
-
-    def names(self, *standings: Standing) -> tuple[ClientId, ...]:
-        return tuple(c for c, entry in self.entries.items() if entry.standing in standings)
-
-    @property
-    def contributors(self) -> tuple[Contributor, ...]:
-        """Who is folded, sorted by client."""
-        folded = (e.header for e in self.entries.values() if e.standing is Standing.FOLDED and e.header)
-        return tuple(sorted((Contributor(h.client, h.examples, h.digest) for h in folded),
-                            key=lambda c: c.client))  # fmt: skip
-
-    def absences(self, standing: Standing) -> tuple[Absence, ...]:
-        """Who stands so and why, sorted by client."""
-        return tuple(sorted((Absence(c, e.reason) for c, e in self.entries.items() if e.standing is standing),
-                            key=lambda a: a.client))  # fmt: skip
-
-
-def _moved(counts: Counts, before: Standing, after: Standing, ends_as: str) -> Counts:
-    if (before in PENDING) == (after in PENDING):
-        if after is Standing.REFUSED and ends_as:
-            return replace(counts, refused=counts.refused + 1)
-        return counts
-    if after in PENDING:
-        return replace(counts, pending=counts.pending + 1)
-    place = ends_as or {Standing.FOLDED: "folded", Standing.REFUSED: "refused"}.get(after, "lost")
-    return replace(counts, pending=counts.pending - 1, **{place: getattr(counts, place) + 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +62,10 @@ def open_part(
 ) -> Outcome:
     """Open a part and hand its task to the listed clients that are attached."""
     entries = {c: Entry(away_since=None if c in attached else now) for c in spec.clients}
-    ledger = Ledger(spec, entries, Counts(), now + spec.deadline, grace, max_update_bytes)
+    away = {c: now for c in entries if c not in attached}
+    ledger = Ledger(
+        spec, entries, Counts(), now + spec.deadline, grace, max_update_bytes, len(entries), away
+    )  # fmt: skip
     tasks = tuple(ev.SendTask(c) for c in spec.clients if c in attached)
     return _settle_if_decided(ledger, tasks)
 
@@ -165,8 +73,9 @@ def open_part(
 def step(state: State, event: ev.Event) -> Outcome:
     """One decision. Raises InvalidTransition for a pair that can't happen."""
     after, commands = _dispatch(state, event)
-    counts = after.ledger.counts
-    if not counts.balanced or counts.pending != len(after.ledger.names(*PENDING)):
+    ledger = after.ledger
+    recount = type(after) is not type(state) or len(ledger.entries) <= RECOUNTED
+    if not ledger.counts.balanced or (recount and not ledger.adds_up):
         raise InvalidTransition(f"offers do not add up after {event}", story=[state, event, after])
     return after, commands
 
@@ -190,8 +99,8 @@ def next_wake(state: State) -> float | None:
     if not isinstance(state, Open):
         return None
     ledger = state.ledger
-    away = [e.away_since + ledger.grace for e in ledger.entries.values() if e.away_since is not None]
-    return min([ledger.closes_at, *away])
+    longest_away = next(iter(ledger.away.values()), ledger.closes_at)
+    return min(ledger.closes_at, longest_away + ledger.grace)
 
 
 def expected(state: State) -> tuple[ClientId, ...]:
@@ -244,8 +153,7 @@ def _when_closing(state: Closing, event: ev.Event) -> Outcome:
     ledger = state.ledger
     match event:
         case ev.UpdateFolded(client, digest):
-            ledger, commands = _folded(ledger, client, digest)
-            return _close(ledger, commands)
+            return _hash_if_folded(*_folded(ledger, client, digest))
         case ev.SumHashed(digest, size):
             return Sealed(ledger, digest, size), (ev.AnnounceSeal(digest, size),)
         case ev.OfferMade(header):
@@ -310,7 +218,7 @@ def _admitted(ledger: Ledger, client: ClientId, attached: bool, now: float) -> O
     if entry is not None and entry.standing not in {Standing.RELEASED, Standing.LOST}:
         return Open(ledger), (ev.SendTask(client),) if attached else ()
     fresh = Entry(away_since=None if attached else now)
-    ledger = replace(ledger, entries={**ledger.entries, client: fresh})
+    ledger = ledger.list(client, fresh)
     return Open(ledger), (ev.SendTask(client),) if attached else ()
 
 
@@ -321,11 +229,7 @@ def _released(ledger: Ledger, client: ClientId, closed: type[Closing] | None = N
         return (closed or Open)(ledger), (ev.AnswerRelease(client, folded=True),)
     tombstone = Entry(Standing.RELEASED, reason="moved to another combiner")
     known = client in ledger.entries
-    ledger = (
-        ledger.put(client, tombstone, "discarded")
-        if known
-        else replace(ledger, entries={**ledger.entries, client: tombstone})
-    )
+    ledger = ledger.put(client, tombstone, "discarded") if known else ledger.list(client, tombstone)
     commands: tuple[ev.Command, ...] = (ev.AnswerRelease(client, folded=False),)
     if entry.standing is Standing.GRANTED:
         commands += (ev.DropUpload(client),)
@@ -424,8 +328,9 @@ def _folded(ledger: Ledger, client: ClientId, digest: Digest) -> tuple[Ledger, t
 
 def _ticked(ledger: Ledger, now: float) -> Outcome:
     commands: tuple[ev.Command, ...] = ()
-    for client, entry in ledger.entries.items():
-        if entry.away_since is not None and now >= entry.away_since + ledger.grace:
+    for client, since in ledger.away.items():
+        if now >= since + ledger.grace:
+            entry = ledger.entries[client]
             if entry.standing is Standing.GRANTED:
                 commands += (ev.DropUpload(client),)
             reason = f"{entry.reason or 'left'} and did not come back within {ledger.grace:g} s"
@@ -436,7 +341,7 @@ def _ticked(ledger: Ledger, now: float) -> Outcome:
 
 
 def _settle_if_decided(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
-    if any(e.standing in UNDECIDED for e in ledger.entries.values()):
+    if ledger.undecided:
         return Open(ledger), commands
     return _close(ledger, commands)
 
@@ -451,9 +356,12 @@ def _close(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
             commands += (ev.DropUpload(client),)
             late = Entry(Standing.LOST, reason="upload not complete by the deadline")
             ledger = ledger.put(client, late, "discarded")
-    if not ledger.names(Standing.FOLDING):
-        commands += (ev.HashSum(),)
-    return Closing(ledger), commands
+    return _hash_if_folded(ledger, commands)
+
+
+def _hash_if_folded(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
+    """Once no fold is under way the sum is final."""
+    return Closing(ledger), commands if ledger.counts.pending else (*commands, ev.HashSum())
 
 
 def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[ev.Command, ...]:

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 from fedn.combiner import machine as mc
 from fedn.combiner import validation as va
+from fedn.combiner.ledger import Standing
 from fedn.combiner.staging import PartSum
 from fedn.domain import messages as m
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation
@@ -111,7 +112,7 @@ class RoundRun:
     def listed(self) -> tuple[ClientId, ...]:
         """Whose updates may count here: everybody listed, without those that were released."""
         entries = self.state.ledger.entries.items()
-        return tuple(client for client, entry in entries if entry.standing is not mc.Standing.RELEASED)
+        return tuple(client for client, entry in entries if entry.standing is not Standing.RELEASED)
 
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)
@@ -131,7 +132,7 @@ class RoundRun:
         spec = ledger.spec
         header = PartHeader(
             spec.session, spec.round, combiner, incarnation, spec.part, digest, size,
-            ledger.contributors, ledger.absences(mc.Standing.REFUSED), ledger.absences(mc.Standing.LOST),
+            ledger.contributors, ledger.absences(Standing.REFUSED), ledger.absences(Standing.LOST),
         )  # fmt: skip
         self.end(m.PartSealed(header, bytes(self.sum.bytes()) if size <= INLINE_BYTES else b""))
 

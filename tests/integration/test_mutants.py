@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fedn.aggregation.mean import PartMerger
-from fedn.combiner.machine import Ledger
+from fedn.combiner.ledger import Ledger
 from fedn.combiner.staging import PartSum
 from fedn.sandbox.flat import largest_difference
 from fedn.stores.trail import verify_trail

@@ -19,11 +19,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 
-import tiers_servers as ts
+from tiers_combiners import DEADLINE, GRACE, Record
+from tiers_reducer import ORPHAN_GRACE
 from tiers_world import COMBINERS, Step, World
 
 from fedn.reducer import machine as rm
-
 
 CRASHES = ("restart_reducer", "crash_combiner", "crash_client")
 CUTS = ("detach", "left", "disconnect", "answer_lost")
@@ -95,7 +95,7 @@ def moves(world: World, budget: Budget) -> Iterator[tuple[Move, Budget]]:
         yield from ((move, left) for move in cuts(world) if move[0] in budget.kinds)
     if budget.waits:
         left = replace(budget, waits=budget.waits - 1)
-        yield from ((("wait", (seconds,)), left) for seconds in (ts.GRACE, ts.ORPHAN_GRACE, ts.DEADLINE))
+        yield from ((("wait", (seconds,)), left) for seconds in (GRACE, ORPHAN_GRACE, DEADLINE))
 
 
 def crashes(world: World) -> Iterator[Move]:
@@ -256,7 +256,7 @@ def frozen(value: object, numbers: Mapping[int, int]) -> object:
             return frozenset([(key, frozen(item, numbers)) for key, item in value.items()])
         case set() | frozenset():
             return frozenset(value)
-        case ts.Record():
+        case Record():
             return tuple([frozen(item, numbers) for item in vars(value).values()])
         case _ if is_dataclass(value):
             return (type(value), *[frozen(getattr(value, f.name), numbers) for f in fields(value)])
@@ -284,7 +284,7 @@ def search(where: str, budget: Budget, small: bool = True, report: bool = False)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--full", action="store_true", help="one crash of anything and one cut of anything")
-    parser.add_argument("--where", default="AAB", help="the combiner of each client, for example AAB")
+    parser.add_argument("--where", default="AAB", help="the combiner of each client, such as AAB")
     parser.add_argument("--granted", action="store_true", help="updates are granted and sent, not sent along")
     parser.add_argument("--kinds", nargs="+", default=CRASHES + CUTS, choices=CRASHES + CUTS)
     for fault in ("crashes", "cuts", "waits"):

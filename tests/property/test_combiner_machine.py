@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
-from fedn.combiner.machine import Standing
+from fedn.combiner.ledger import Standing
 from fedn.domain.errors import RefusalCode, Refused
 from fedn.domain.ids import ClientId, Incarnation, SessionId, digest_of
 from fedn.domain.round import RoundSpec

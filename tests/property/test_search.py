@@ -34,7 +34,9 @@ def test_a_combiner_that_releases_what_it_has_folded_is_found(unchecked: pytest.
 
     def forgetful(ledger, client, closed=None):
         state, commands = right(ledger, client, closed)
-        return state, tuple(replace(c, folded=False) if isinstance(c, ev.AnswerRelease) else c for c in commands)
+        return state, tuple(
+            replace(c, folded=False) if isinstance(c, ev.AnswerRelease) else c for c in commands
+        )
 
     unchecked.setattr(cb, "_released", forgetful)
     with pytest.raises(Violation, match="accepted twice"):
@@ -46,10 +48,11 @@ def test_a_part_that_is_accepted_although_it_was_fenced_is_found(unchecked: pyte
 
     def lenient(round_, combiner, incarnation, now):
         fenced = right(round_, combiner, incarnation, now)
-        return replace(fenced, legs=round_.legs)
+        travelling = {key: leg for key, leg in round_.legs.items() if leg.phase is rd.Phase.FETCHING}
+        return replace(fenced, legs={**fenced.legs, **travelling})
 
     unchecked.setattr(rd, "combiner_lost", lenient)
-    with pytest.raises(Violation, match="accepted twice|never|not end"):
+    with pytest.raises(Violation, match="accepted twice"):
         search.search("AB", Budget(cuts=1, kinds=("disconnect",)))
 
 

@@ -8,11 +8,12 @@ over.
 
 from __future__ import annotations
 
-import tiers_servers as ts
 import tiers_world as tw
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from tiers_combiners import DEADLINE, GRACE
+from tiers_reducer import ORPHAN_GRACE, REDUCER
 from tiers_world import CLIENTS, COMBINERS
 
 from fedn.domain.ids import ClientId, CombinerName
@@ -60,7 +61,7 @@ class Tiers(RuleBasedStateMachine):
             if ("work", work) in self.world.steps():
                 self.take(("work", work))
 
-    @rule(seconds=st.sampled_from([1.0, ts.GRACE, ts.ORPHAN_GRACE, ts.DEADLINE]))
+    @rule(seconds=st.sampled_from([1.0, GRACE, ORPHAN_GRACE, DEADLINE]))
     def wait(self, seconds: float) -> None:
         self.world.wait(seconds)
 
@@ -113,7 +114,7 @@ class Tiers(RuleBasedStateMachine):
             case "reducer":
                 world.restart_reducer()
             case "pause process":
-                world.paused.add({"r": ts.REDUCER, "c": client, "p": name}[who])
+                world.paused.add({"r": REDUCER, "c": client, "p": name}[who])
             case "continue":
                 world.paused.clear()
             case "stop session":

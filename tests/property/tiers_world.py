@@ -1,7 +1,8 @@
 """All three tiers and the network between them, for `test_tiers.py` and `search.py` beside this file.
 
-The machines are the real ones; their drivers are modelled here (clients) and in `tiers_servers.py`. The
-world says what may happen next (`steps`), a test or a search chooses, and every choice is checked.
+The machines are the real ones; their drivers are modelled here (clients), in `tiers_combiners.py` and in
+`tiers_reducer.py`. The world says what may happen next (`steps`), a test or a search chooses, and every
+choice is checked.
 
 What the network may do. A stream is ordered: a break loses what its reader has not read, and as each
 end notices the break by itself, after reading as much as it likes, any tail is lost in either
@@ -16,19 +17,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tiers_servers import (
-    DEADLINE,
-    LAYOUT,
-    REDUCER,
-    CombinerTier,
-    Process,
-    Record,
-    ReducerTier,
-    S,
-    Work,
-    forked,
-    named,
-)
+from tiers_combiners import DEADLINE, LAYOUT, CombinerTier, Process, Record, S, Work, forked, named
+from tiers_reducer import REDUCER, ReducerTier
 
 from fedn.client import machine as cl
 from fedn.combiner import events as ev
@@ -38,7 +28,6 @@ from fedn.domain.ids import ClientId, CombinerName, Incarnation
 from fedn.domain.plan import plan_from
 from fedn.domain.update import UpdateHeader
 from fedn.reducer import machine as rm
-from fedn.reducer import round as rd
 
 COMBINERS = [CombinerName("A"), CombinerName("B")]
 CLIENTS = [ClientId(name) for name in ("ann", "bob", "cat")]
@@ -119,9 +108,7 @@ class ClientTier:
         self.tell(client, cl.UpdateKept(header))
         return True
 
-    def submit(
-        self, client: ClientId, header: UpdateHeader, grant: str, link: str | None, odd: bool
-    ) -> bool:
+    def submit(self, client: ClientId, header: UpdateHeader, grant: str, link: str | None, odd: bool) -> bool:
         """Odd: the stream breaks behind the last byte, and both are through."""
         p = self.serving(link) if self.people[client].link == link else None
         granted = p is not None and any(grant in run.uploads.values() for run in p.runs.values())
@@ -384,4 +371,4 @@ class World(CombinerTier, ClientTier, ReducerTier):
                 assert len(recorded) <= 1
 
 
-__all__ = ["CLIENTS", "COMBINERS", "REPEATED", "Link", "Person", "Step", "World", "rd"]
+__all__ = ["CLIENTS", "COMBINERS", "REPEATED", "Link", "Person", "Step", "World"]

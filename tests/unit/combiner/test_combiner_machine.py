@@ -8,7 +8,7 @@ import pytest
 
 from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
-from fedn.combiner.machine import Standing
+from fedn.combiner.ledger import Counts, Entry, Standing
 from fedn.domain.errors import InvalidTransition, RefusalCode, Refused
 from fedn.domain.ids import ClientId, Digest, Incarnation, SessionId, digest_of
 from fedn.domain.round import RoundSpec
@@ -52,7 +52,7 @@ class Story:
         self(ev.UpdateFolded(client, digest(client)))
 
     @property
-    def counts(self) -> mc.Counts:
+    def counts(self) -> Counts:
         return self.state.ledger.counts
 
     def standing(self, client: ClientId) -> Standing:
@@ -76,7 +76,7 @@ def test_grant_receive_fold_receipt_seal() -> None:
     assert part.state.ledger.contributors == (
         Contributor(ANN, 10, digest(ANN)), Contributor(BOB, 10, digest(BOB)),
     )  # fmt: skip
-    assert part.counts == mc.Counts(offered=2, folded=2)
+    assert part.counts == Counts(offered=2, folded=2)
 
 
 def test_an_empty_list_seals_at_once() -> None:
@@ -140,7 +140,7 @@ def test_what_the_header_shows_is_refused_before_a_byte_travels(
     assert answer.refused.code is code
     assert answer.refused.reason
     assert part(ev.OfferMade(offer)) == (answer,)
-    assert part.counts == mc.Counts(offered=1, refused=1)
+    assert part.counts == Counts(offered=1, refused=1)
 
 
 def test_the_largest_update_that_may_be_is_granted() -> None:
@@ -158,7 +158,7 @@ def test_bytes_that_are_not_usable_are_refused_for_good() -> None:
     part.fold(BOB)
     part(ev.SumHashed(SUM, 80))
     assert part.state.ledger.absences(Standing.REFUSED) == (Absence(ANN, BAD.reason),)
-    assert part.counts == mc.Counts(offered=2, folded=1, refused=1)
+    assert part.counts == Counts(offered=2, folded=1, refused=1)
 
 
 def test_a_refusal_of_the_last_one_seals() -> None:
@@ -197,7 +197,7 @@ def test_whoever_fell_silent_is_lost_with_that_reason_and_forgiven_when_back() -
     part = Story(ANN, BOB)
     part(ev.ClientLeft(ANN, now=5.0, why="fell silent"))
     part(ev.ClientArrived(ANN))
-    assert part.state.ledger.entries[ANN] == mc.Entry()
+    assert part.state.ledger.entries[ANN] == Entry()
     part(ev.ClientLeft(ANN, now=6.0, why="fell silent"))
     part(ev.Tick(9.0))
     lost = Absence(ANN, "fell silent and did not come back within 3 s")
@@ -227,7 +227,7 @@ def test_one_that_leaves_while_uploading_is_lost_after_the_grace() -> None:
     assert part.state.ledger.absences(Standing.LOST) == (
         Absence(ANN, "left and did not come back within 3 s"),
     )
-    assert part.counts == mc.Counts(offered=1, lost=1)
+    assert part.counts == Counts(offered=1, lost=1)
     assert mc.next_wake(part.state) == 60.0
 
 
@@ -238,7 +238,7 @@ def test_one_that_comes_back_in_time_goes_on_under_its_grant() -> None:
     assert part(ev.ClientArrived(ANN)) == (ev.SendTask(ANN),)
     assert part(ev.Tick(8.0)) == ()
     assert part(ev.OfferMade(header(ANN))) == (ev.GrantUpload(header(ANN)),)
-    assert part.counts == mc.Counts(offered=1, pending=1)
+    assert part.counts == Counts(offered=1, pending=1)
 
 
 def test_one_that_comes_back_after_it_was_given_up_is_asked_again() -> None:
@@ -248,7 +248,7 @@ def test_one_that_comes_back_after_it_was_given_up_is_asked_again() -> None:
     part(ev.Tick(8.0))
     assert part(ev.ClientArrived(ANN)) == (ev.SendTask(ANN),)
     part.fold(ANN)
-    assert part.counts == mc.Counts(offered=2, folded=1, lost=1)
+    assert part.counts == Counts(offered=2, folded=1, lost=1)
 
 
 def test_who_is_not_there_at_the_start_has_the_grace_to_come() -> None:
@@ -295,7 +295,7 @@ def test_the_deadline_seals_without_the_late_ones() -> None:
     assert part.state.ledger.absences(Standing.LOST) == (
         Absence(BOB, "upload not complete by the deadline"), Absence(CAT, "no update by the deadline"),
     )  # fmt: skip
-    assert part.counts == mc.Counts(offered=2, folded=1, discarded=1)
+    assert part.counts == Counts(offered=2, folded=1, discarded=1)
 
 
 def test_a_fold_under_way_at_the_deadline_still_counts() -> None:
@@ -356,7 +356,7 @@ def test_release_of_a_granted_client_drops_its_upload() -> None:
     part(ev.OfferMade(header(ANN)))
     assert part(ev.ClientReleased(ANN)) == (ev.AnswerRelease(ANN, folded=False), ev.DropUpload(ANN))
     assert part(ev.UpdateVerified(ANN, digest(ANN))) == ()
-    assert part.counts == mc.Counts(offered=1, discarded=1)
+    assert part.counts == Counts(offered=1, discarded=1)
 
 
 @pytest.mark.parametrize("folded", [False, True])
@@ -399,7 +399,7 @@ def test_release_while_closing_and_after_the_seal() -> None:
 def test_an_unlisted_offer_asks_the_reducer_and_counts_once_admitted() -> None:
     part = Story(ANN)
     assert part(ev.OfferMade(header(ZOE))) == (ev.RequestRelease(header(ZOE)),)
-    assert part.counts == mc.Counts()
+    assert part.counts == Counts()
     assert part(ev.ClientAdmitted(ZOE, attached=True, now=1.0)) == (ev.SendTask(ZOE),)
     part.fold(ZOE)
     part.fold(ANN)
@@ -449,7 +449,7 @@ def test_abort_of_an_open_part_with_reoffer() -> None:
         ev.AnnounceAbort("fenced"), ev.AskReoffer(ANN), ev.DropUpload(BOB), ev.AskReoffer(BOB),
         ev.DropUpload(CAT), ev.AskReoffer(CAT),
     )  # fmt: skip
-    assert part.counts == mc.Counts(offered=3, folded=1, discarded=2)
+    assert part.counts == Counts(offered=3, folded=1, discarded=2)
 
 
 def test_abort_of_an_open_part_for_good() -> None:

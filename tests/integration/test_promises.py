@@ -1,0 +1,140 @@
+"""The promise, row by row: any process dies, sleeps or is cut off at an exact instant; nothing is lost,
+nothing counts twice, nobody trains a finished round again. The table is in ``docs/protocol.md``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from federations import names
+from promise_rows import CALLS, JOURNALED, ROWS, STORE, Row, heard, mark
+from promised import CLIENTS, LARGE, SMALL, promised
+from trip import Trip
+
+from fedn.sandbox.processes import HOST, free_port
+from fedn.testing.proxy import Proxy
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_promise(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trips = {row.at: row.trip, **row.also}
+    with promised(tmp_path, monkeypatch, trips, row.gates) as federation:
+        session = federation.start(LARGE if row.large else SMALL, rounds=2)
+        federation.tripped(row.at)
+        if row.dies:
+            federation.sandbox.kill(row.dies)
+        if row.pauses:
+            federation.pause(row.pauses)
+        federation.until(lambda: row.until(federation, session))
+        if row.moves:
+            federation.sandbox.homes[0] = "combiner-2"
+        if row.dies and row.returns:
+            federation.sandbox.start(row.dies)
+        if row.sleeps:
+            federation.wake(row.sleeps)
+        for name in row.also:
+            federation.tripped(name)
+        federation.open_gate()
+        session = session or federation.only_session()
+        federation.kept_promise(session, row.trained, [CLIENTS] * 2)
+
+
+def test_client_gone_for_good_between_receipt_and_crash_of_its_combiner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with promised(tmp_path, monkeypatch, {"client-1": heard("Receipt", "mark")}, (0, 2)) as federation:
+        session = federation.start(rounds=1, min_clients=2)
+        federation.tripped("client-1")
+        federation.sandbox.kill("client-1")
+        federation.sandbox.kill("combiner-1")
+        federation.until(lambda: federation.clients_at("combiner-2") == {"client-2", "client-3"})
+        federation.open_gate()
+        federation.finished(session)
+        federation.sandbox.start("client-1")  # its update is settled as not counted, and goes
+        federation.kept_promise(session, {}, [CLIENTS[1:]])
+
+
+@pytest.mark.parametrize("instant", ["while-clients-train", "between-blob-and-record"])
+def test_reducer_killed_with_several_sessions_under_way(
+    instant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three sessions at once; the first has an update folded, or the second is just being committed."""
+    commits = instant == "between-blob-and-record"
+    trip = (
+        {"reducer": Trip(f"{STORE}.commit_round", nth=2)}
+        if commits
+        else {"client-1": heard("Receipt", "mark")}
+    )
+    with promised(tmp_path, monkeypatch, trip, () if commits else (0, 2)) as federation:
+        sessions = [federation.start(rounds=2) for _ in range(3)]
+        if commits:
+            federation.open_gate()
+        federation.tripped(*trip)
+        federation.sandbox.kill("reducer")
+        federation.open_gate()
+        federation.sandbox.start("reducer")
+        for session in sessions:
+            federation.finished(session)
+        for session in sessions:
+            assert [names(record) for record in federation.records(session)[1:]] == [CLIENTS] * 2
+            assert federation.audit(session) < 1e-6
+        assert [sorted(federation.trained(index)) for index in range(3)] == [[1, 1, 1, 2, 2, 2]] * 3
+        federation.until(lambda: not federation.journals())
+
+
+def test_client_moves_between_release_and_tombstone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reducer dies right after the old combiner put up its tombstone: it asks again."""
+    trips = {"client-1": JOURNALED, "reducer": Trip(f"{CALLS}.release", when="after")}
+    with promised(tmp_path, monkeypatch, trips, (0, 2)) as federation:
+        session = federation.start(rounds=2)
+        federation.tripped("client-1")
+        federation.sandbox.kill("client-1")
+        federation.sandbox.homes[0] = "combiner-2"
+        federation.sandbox.start("client-1")
+        federation.tripped("reducer")
+        federation.sandbox.kill("reducer")
+        federation.sandbox.start("reducer")
+        federation.open_gate()
+        federation.kept_promise(session, {}, [CLIENTS] * 2)
+
+
+# --- links that stay cut -----------------------------------------------------------------------------
+
+TRAINING = {"client-1": mark("fedn.client.trainer:AppTrainer.train")}
+
+
+def test_link_to_reducer_cut_while_a_round_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither combiners nor clients reach the reducer; it reaches the combiners, and that is enough."""
+    port = free_port(0)
+    with Proxy(f"{HOST}:{port}") as link:
+        by = (f"--reducer=http://{link.address}",)
+        more = dict.fromkeys(["combiner-1", "combiner-2", *CLIENTS], by)
+        with promised(tmp_path, monkeypatch, TRAINING, (), port, more) as federation:
+            session = federation.start(rounds=2)
+            federation.tripped("client-1")
+            link.refuse()
+            link.cut()
+            federation.open_gate()
+            federation.kept_promise(session, {}, [CLIENTS] * 2)
+
+
+@pytest.mark.parametrize("how", ["cut", "silent"])
+def test_link_to_a_combiner_cut_for_longer_than_the_graces(
+    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """combiner-1 has folded client-1 when reducer and clients lose it; later it is back, as it was."""
+    port = free_port(0)
+    with Proxy(f"{HOST}:{port}") as link:
+        more = {"combiner-1": (f"--port={port}", f"--advertise={link.address}")}
+        trips = {"client-1": heard("Receipt", "mark")}
+        with promised(tmp_path, monkeypatch, trips, (0,), more=more) as federation:
+            session = federation.start(rounds=2)
+            federation.tripped("client-1")
+            link.refuse() if how == "cut" else link.freeze()
+            link.cut() if how == "cut" else None
+            federation.until(federation.moved)
+            link.accept() if how == "cut" else link.thaw()
+            federation.until(lambda: federation.live("combiner-1"))
+            federation.open_gate()
+            federation.kept_promise(session, {}, [CLIENTS] * 2)
