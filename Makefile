@@ -12,14 +12,15 @@ INSTALL := $(PY) -m pip install --quiet --no-compile --disable-pip-version-check
 PROTOC := $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I $(GENERATED)=proto
 SANDBOX_FLAGS := $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	$(if $(COMBINERS),--combiners $(COMBINERS))
+CHAOS_FLAGS := $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check test sandbox proto proto-check golden format bench dist clean
+.PHONY: help dev check test sandbox proto proto-check golden format bench chaos mutants search dist clean
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  ARGS=... is passed on by test, sandbox and bench, for example: make test ARGS='-k codec -x'"
+	@echo "  ARGS=... is passed on by most of them, for example: make test ARGS='-k codec -x'"
 
 dev: $(VENV)/.dev $(PROTO_VENV)/.ready ## Make .venv with everything that working on fedn needs
 
@@ -53,6 +54,15 @@ format: $(VENV)/.dev ## Format the code and fix what can be fixed by itself
 
 bench: $(VENV)/.sandbox ## Measure, beside the floors of this machine
 	$(PY) -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.dev ## Break a federation of real processes at random, and judge it (SECONDS=, SEED=, KILLS=)
+	@exec $(PY) tests/chaos/run.py $(CHAOS_FLAGS) $(ARGS)
+
+search: $(VENV)/.dev ## Walk through every course that one round can take, and count the states
+	@exec $(PY) tests/property/search.py $(ARGS)
+
+mutants: $(VENV)/.dev ## Break the promises one by one, and see that the chaos suite notices
+	@exec $(PY) tests/chaos/mutants.py $(ARGS)
 
 dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(PY) -m build --no-isolation

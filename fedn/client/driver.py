@@ -32,6 +32,8 @@ OUTBOX = 256
 """Messages that may wait for the combiner before this client leaves it."""
 FIRST_WITHIN = 0.5
 """Seconds over which the clients of a combiner that ended spread their first tries."""
+WELCOME_SECONDS, AGAIN_SECONDS = 5.0, 1.0
+"""How long a combiner may take to answer Hello: at first, and where the link to it has just broken."""
 BEAT_LEAST = 0.05
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 5.0
@@ -80,7 +82,7 @@ class Client:
             try:
                 assignment = await self._reducer.assign(self.info.client, self._prefer, avoid)
                 avoid = assignment.combiner
-                await self._attached(assignment)
+                await self._stay(assignment)
                 failures = 0
             except Incompatible:
                 raise
@@ -88,7 +90,20 @@ class Client:
                 failures += 1
                 log.info("not attached: %s", error.message)
                 self._observer.observe(Observed("waiting", {"reason": error.message}))
-            await asyncio.sleep(backoff(failures) if failures else random.uniform(0, FIRST_WITHIN))
+                await asyncio.sleep(backoff(failures))
+
+    async def _stay(self, assignment: m.Assignment) -> None:
+        """Attached there, and there again if the link breaks: what is under way goes on best where it is.
+
+        Returns when that combiner is out of reach. Raises what `_attached` does.
+        """
+        await self._attached(assignment, WELCOME_SECONDS)
+        while True:
+            await asyncio.sleep(random.uniform(0, FIRST_WITHIN))
+            try:
+                await self._attached(assignment, AGAIN_SECONDS)
+            except LinkBroken:
+                return
 
     async def close(self) -> None:
         """Stop what is under way. The journal stays."""
@@ -97,10 +112,11 @@ class Client:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._models.close()
 
-    async def _attached(self, assignment: m.Assignment) -> None:
+    async def _attached(self, assignment: m.Assignment, patience: float) -> None:
         """One attachment, from Hello to the end of the stream.
 
-        Raises what the combiner ended it with, and LinkBroken if it never began.
+        Raises what the combiner ended it with, and LinkBroken if it was not welcomed within ``patience``
+        seconds.
         """
         link = self._dial(assignment.address)
         self._outbox = asyncio.Queue(OUTBOX)
@@ -108,14 +124,18 @@ class Client:
         welcomed = False
         beating: asyncio.Task[None] | None = None
         try:
-            async for message in link.attach(_drain(self._outbox)):
-                if isinstance(message, m.Welcome):
-                    welcomed, self._link = True, link
-                    beating = asyncio.create_task(self._beat(max(BEAT_LEAST, message.beat)))
-                    self._observer.observe(Observed("attached", {"combiner": message.combiner}))
-                    self._decide(mc.Attached())
-                else:
-                    self._receive(message)
+            async with asyncio.timeout(patience) as limit:
+                async for message in link.attach(_drain(self._outbox)):
+                    if isinstance(message, m.Welcome):
+                        limit.reschedule(None)
+                        welcomed, self._link = True, link
+                        beating = asyncio.create_task(self._beat(max(BEAT_LEAST, message.beat)))
+                        self._observer.observe(Observed("attached", {"combiner": message.combiner}))
+                        self._decide(mc.Attached())
+                    else:
+                        self._receive(message)
+        except TimeoutError:
+            raise LinkBroken(f"{assignment.combiner} did not answer within {patience:g} s") from None
         except LinkBroken:
             if not welcomed:
                 raise

@@ -159,6 +159,11 @@ class SessionDriver:
         phase = self._machine.phase if self._machine else None
         return len(phase.round.place) if isinstance(phase, mc.Running | mc.Committing) else 0
 
+    def place_of(self, client: ClientId) -> str:
+        """The combiner that waits for this client's update in the open round; '' if none does."""
+        phase = self._machine.phase if self._machine else None
+        return phase.round.awaited_at(client) if isinstance(phase, mc.Running) else ""
+
     async def settle_down(self) -> None:
         """After the end: let the last acknowledgements go out."""
         while self._tasks:

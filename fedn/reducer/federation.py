@@ -158,7 +158,9 @@ class Reducer:
     async def assign(self, client: ClientId, prefer: str, avoid: str) -> m.Assignment:
         """Which combiner a client is to attach to."""
         check_id("client", client)
-        chosen = choose_combiner(self.view, self._expected, client, prefer, avoid)
+        places = (session.place_of(client) for session in self._sessions.values())
+        place = next(filter(None, places), "")
+        chosen = choose_combiner(self.view, self._expected, client, prefer, avoid, place)
         self._expected[client] = CombinerName(chosen.combiner)
         while len(self._expected) > 10_000:
             self._expected.pop(next(iter(self._expected)))

@@ -57,9 +57,14 @@ class NetworkView:
 
 
 def choose_combiner(
-    view: NetworkView, expected: Mapping[ClientId, CombinerName], client: ClientId, prefer: str, avoid: str
+    view: NetworkView,
+    expected: Mapping[ClientId, CombinerName],
+    client: ClientId,
+    prefer: str,
+    avoid: str,
+    place: str = "",
 ) -> CombinerView:
-    """The preferred combiner if it lives, else the one with the fewest clients.
+    """The preferred combiner if it lives, else its ``place`` in an open round, else the least loaded.
 
     ``expected`` are clients sent somewhere that have not attached yet; they count as load. The
     combiner to ``avoid`` (the client just lost it) is taken only if there is no other.
@@ -71,8 +76,9 @@ def choose_combiner(
     if not live:
         raise Unavailable("no combiner is connected to the reducer; start one with `fedn combiner start`")
     candidates = [c for c in live if c.combiner != avoid] or live
-    if preferred := [c for c in candidates if c.combiner == prefer]:
-        return preferred[0]
+    for wanted in (prefer, place):
+        if found := [c for c in candidates if c.combiner == wanted]:
+            return found[0]
     coming: dict[CombinerName, int] = {}
     for other, combiner in expected.items():
         if other != client:

@@ -80,6 +80,11 @@ class Round:
         headers = [leg.header for leg in self.legs.values() if leg.header and leg.phase in taken]
         return frozenset(c.client for header in headers for c in header.contributors)
 
+    def awaited_at(self, client: ClientId) -> str:
+        """The combiner whose running part lists this client; '' if there is none."""
+        legs = ((key, leg) for key, leg in self.legs.items() if client in leg.clients)
+        return next((key.combiner for key, leg in legs if leg.phase is Phase.RUNNING), "")
+
     @property
     def settled(self) -> bool:
         """Nothing is under way any more: time to judge."""

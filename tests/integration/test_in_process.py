@@ -311,3 +311,21 @@ async def test_a_late_copy_of_a_call_opens_nothing_again(tmp_path: Path) -> None
         with pytest.raises(Unavailable, match="another process"):
             await anext(run_round(replace(calls[0], incarnation=Incarnation("another"))))
         assert [app.trained for app in apps] == [[1, 2]] * 2
+
+
+async def test_a_client_whose_link_broke_or_that_died_goes_on_where_its_round_waits(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        apps = await grow(federation, combiners=2, clients=3, closed=True)  # two at combiner-1
+        await federation.start_session(SEED, rounds=1, min_clients=3)
+        await federation.story.until("round_opened")
+        federation.cut("combiner-1")
+        await federation.story.until("attached", count=3, combiner="combiner-1")
+        await federation.story.until("attached", count=4, combiner="combiner-1")
+        await federation.stop_client("client-1")
+        await federation.add_client("client-1", apps[0])  # combiner-2 has fewer clients
+        await federation.story.until("attached", count=5, combiner="combiner-1")
+        for app in apps:
+            app.gate.set()
+        await federation.story.until("session_finished")
+        assert federation.story.named("combiner_lost") == []
+        assert [a.trained for a in apps][1:] == [[1], [1]]

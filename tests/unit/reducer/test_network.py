@@ -46,6 +46,13 @@ def test_the_one_just_lost_is_avoided_even_if_preferred_unless_there_is_no_other
     assert choose(view(a=0, b=None), avoid="a") == "a"
 
 
+def test_where_an_open_round_waits_for_a_client_it_goes_unless_it_prefers_or_avoids() -> None:
+    def back(prefer: str = "", avoid: str = "") -> str:
+        return choose_combiner(view(a=9, b=0), {}, NEW, prefer, avoid, place="a").combiner
+
+    assert [back(), back(prefer="b"), back(avoid="a")] == ["a", "b", "b"]
+
+
 def test_clients_on_their_way_count_as_load_but_not_the_asking_one() -> None:
     assert choose(view(a=0, b=1), x="a", y="a") == "b"
     assert choose(view(a=0, b=1), new="a") == "a"
