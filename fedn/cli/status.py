@@ -50,14 +50,14 @@ def _draw(
 
     words = f"not ready: {reason}" if reason else "ready"
     tree = Tree(Text(screen.clean(f"reducer {url}  {words}, term {network['term']}")))
+    for words in _gauges(network, verbose):
+        tree.add(Text(screen.clean(words)))
     for combiner in network["combiners"]:
         live = f"live, {len(combiner['clients'])} clients" if combiner["live"] else "out of reach"
         line = f"combiner {combiner['combiner']}  {combiner['address']}  {live}"
         branch = tree.add(Text(screen.clean(line), style="" if combiner["live"] else "red"))
-        for gauge in combiner.get("gauges", ()):  # a reducer of another version may have none
-            if verbose or 2 * gauge["value"] > gauge["limit"]:
-                words = "{name} {value} of {limit}, at most {peak} so far".format_map(gauge)
-                branch.add(Text(screen.clean(words)))
+        for words in _gauges(combiner, verbose):
+            branch.add(Text(screen.clean(words)))
         for client in combiner["clients"]:
             branch.add(Text(screen.clean(f"client {client['name'] or client['client']}  {client['client']}")))
     if not network["combiners"]:
@@ -69,3 +69,9 @@ def _draw(
             Text(screen.clean(f"session {item['session']}  {item['name']}  {item['state']}{reason}, {head}"))
         )
     screen.console().print(tree)
+
+
+def _gauges(holder: dict[str, Any], verbose: bool) -> list[str]:
+    """In words; a reducer of another version may have none."""
+    shown = [g for g in holder.get("gauges", ()) if verbose or 2 * g["value"] > g["limit"]]
+    return ["{name} {value} of {limit}, at most {peak} so far".format_map(gauge) for gauge in shown]

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fedn.combiner.gauges import Gauges
 from fedn.domain.errors import Busy
+from fedn.domain.gauges import Gauges
 
 
 class Places:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 
-from fedn.combiner.gauges import Gauges, Level
 from fedn.combiner.limits import Limits
 from fedn.domain.errors import Busy, FednError
+from fedn.domain.gauges import Gauges, Level
 from fedn.domain.ids import ClientId, SessionId
 from fedn.domain.messages import ClientInfo, CombinerMessage
 from fedn.domain.update import UpdateHeader

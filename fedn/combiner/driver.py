@@ -21,7 +21,7 @@ from fedn.combiner import machine as mc
 from fedn.combiner.admission import Places
 from fedn.combiner.clients import Parked
 from fedn.combiner.entrance import Entrance, Hooks
-from fedn.combiner.gauges import Gauges
+from fedn.combiner.gauges import tell
 from fedn.combiner.limits import Limits
 from fedn.combiner.parts import Parts
 from fedn.combiner.runs import MAX_BEHIND, Listeners, RoundRun
@@ -36,6 +36,7 @@ from fedn.domain.errors import (
     StaleTerm,
     Unavailable,
 )
+from fedn.domain.gauges import Gauges
 from fedn.domain.ids import (
     PROTOCOL_VERSION,
     ClientId,
@@ -456,7 +457,7 @@ class Combiner:
         """From the first time that anybody watches."""
         if self._telling is None:
             publish = self._watchers.publish
-            self._telling = self._spawn(self._gauges.tell(lambda gauges: publish(m.GaugesChanged(gauges))))
+            self._telling = self._spawn(tell(self._gauges, lambda gauges: publish(m.GaugesChanged(gauges))))
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

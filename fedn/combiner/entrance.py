@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 from fedn.combiner.clients import Attachment, Clients
-from fedn.combiner.gauges import Gauges
 from fedn.combiner.hearing import LOOKS_EACH_BEAT, silent
 from fedn.combiner.limits import Limits
 from fedn.domain import messages as m
 from fedn.domain.errors import Busy, FednError, InvalidInput, Unavailable
+from fedn.domain.gauges import Gauges
 from fedn.domain.ids import (
     PROTOCOL_VERSION,
     ClientId,

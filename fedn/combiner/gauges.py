@@ -1,56 +1,21 @@
-"""The gauges of a combiner: everything bounded, with what there is of it now, may be, and ever was.
-
-Whatever holds a queue adds its gauge here. The reducer is told through Watch and shows them.
-"""
+"""Tells a combiner's gauges to whoever watches it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
+from fedn.domain.gauges import Gauges
 from fedn.domain.messages import Gauge
 
 TELL_SECONDS = 1.0
 
 
-class Level:
-    """One gauge; ``read`` counts what there is now."""
-
-    def __init__(self, name: str, limit: int, read: Callable[[], int]) -> None:
-        self.name = name
-        self.limit = limit
-        self._read = read
-        self._peak = 0
-
-    def note(self, value: int) -> None:
-        """There is so much now; call it where it grows, lest a peak between two readings be missed."""
-        self._peak = max(self._peak, value)
-
-    def gauge(self) -> Gauge:
-        value = self._read()
-        self.note(value)
-        return Gauge(self.name, value, self.limit, self._peak)
-
-
-class Gauges:
-    """All gauges, in the order in which they were added."""
-
-    def __init__(self) -> None:
-        self._levels: list[Level] = []
-
-    def add(self, name: str, limit: int, read: Callable[[], int]) -> Level:
-        """A new gauge; each name once."""
-        self._levels.append(Level(name, limit, read))
-        return self._levels[-1]
-
-    def read(self) -> tuple[Gauge, ...]:
-        return tuple(level.gauge() for level in self._levels)
-
-    async def tell(self, publish: Callable[[tuple[Gauge, ...]], None]) -> None:
-        """For ever: what has changed, at most once a second."""
-        told = self.read()
-        while True:
-            await asyncio.sleep(TELL_SECONDS)
-            if (now := self.read()) != told:
-                publish(now)
-                told = now
+async def tell(gauges: Gauges, publish: Callable[[tuple[Gauge, ...]], None]) -> None:
+    """For ever: what has changed, at most once a second."""
+    told = gauges.read()
+    while True:
+        await asyncio.sleep(TELL_SECONDS)
+        if (now := gauges.read()) != told:
+            publish(now)
+            told = now

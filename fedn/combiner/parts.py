@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterator, Mapping
 
 from fedn.combiner import machine as mc
-from fedn.combiner.gauges import Gauges
 from fedn.combiner.limits import Limits
 from fedn.combiner.past import Past
 from fedn.combiner.runs import RoundRun
 from fedn.domain.errors import Busy
+from fedn.domain.gauges import Gauges
 from fedn.domain.ids import ClientId, Digest, SessionId
 from fedn.domain.messages import RoundHeld
 from fedn.domain.round import RoundSpec

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedn.combiner.admission import Places
-from fedn.combiner.gauges import Gauges
 from fedn.combiner.limits import Limits
 from fedn.combiner.runs import RoundRun
 from fedn.combiner.staging import Upload
 from fedn.domain.errors import Conflict, LinkBroken, NotFound
+from fedn.domain.gauges import Gauges
 from fedn.domain.ids import ClientId
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer

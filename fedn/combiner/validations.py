@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from fedn.combiner.gauges import Gauges
 from fedn.combiner.limits import Limits
 from fedn.combiner.runs import ValidationRun
 from fedn.domain import messages as m
 from fedn.domain.errors import Busy
+from fedn.domain.gauges import Gauges
 from fedn.domain.ids import ClientId, SessionId
 from fedn.domain.round import ValidationSpec
 from fedn.ports import ReducerLink

@@ -41,7 +41,7 @@ class EventHub:
     def __init__(self, ring: int = 1000, streams: int = 32, clock: Callable[[], float] = time.time) -> None:
         self.epoch = secrets.token_hex(4)
         self._ring: deque[Event] = deque(maxlen=ring)
-        self._streams = streams
+        self.streams = streams
         self._open = 0
         self._closed = False
         self._last = 0
@@ -70,11 +70,11 @@ class EventHub:
         with self._changed:
             if self._closed:
                 raise Unavailable("the reducer is stopping; try again when it is back")
-            if self._open >= self._streams:
+            if self._open >= self.streams:
                 raise Busy(
-                    f"all {self._streams} event streams are taken; close one, or raise event_streams",
+                    f"all {self.streams} event streams are taken; close one, or raise event_streams",
                     limit="event_streams",
-                    value=self._streams,
+                    value=self.streams,
                 )
             self._open += 1
             start = self._last if after is None else min(max(after, 0), self._last)

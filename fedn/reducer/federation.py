@@ -18,6 +18,7 @@ from typing import Any
 from fedn import plugins
 from fedn.domain import messages as m
 from fedn.domain.errors import Conflict, NotFound, StaleTerm, Unavailable
+from fedn.domain.gauges import Gauges
 from fedn.domain.ids import (
     ClientId,
     CombinerName,
@@ -41,6 +42,8 @@ from fedn.reducer.records import ack_from_record, settle_from_record
 log = logging.getLogger("fedn.reducer")
 
 
+MAX_EXPECTED = 10_000
+"""Clients that were sent to a combiner and have not appeared there yet; of more, the first are forgotten."""
 GATHER_SECONDS = 0.02
 """Changes of the network within this time are told as one: a thousand clients that come back at once
 would otherwise cost a thousand rosters."""
@@ -69,6 +72,10 @@ class Reducer:
     ) -> None:
         self.state = state
         self.models = models
+        self.gauges = Gauges()
+        self.gauges.add("sessions", limits.max_sessions, lambda: len(self._sessions))
+        self.gauges.add("combiners", limits.max_combiners, lambda: len(self._peers))
+        self.gauges.add("assignments", MAX_EXPECTED, lambda: len(self._expected))
         self.view = NetworkView(0, ())
         self.deposed = asyncio.Event()
         self._dial = dial
@@ -162,7 +169,7 @@ class Reducer:
         place = next(filter(None, places), "")
         chosen = choose_combiner(self.view, self._expected, client, prefer, avoid, place)
         self._expected[client] = CombinerName(chosen.combiner)
-        while len(self._expected) > 10_000:
+        while len(self._expected) > MAX_EXPECTED:
             self._expected.pop(next(iter(self._expected)))
         return m.Assignment(CombinerName(chosen.combiner), chosen.address)
 

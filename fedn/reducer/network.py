@@ -54,6 +54,8 @@ class NetworkView:
 
     term: int
     combiners: tuple[CombinerView, ...]
+    gauges: tuple[Gauge, ...] = ()
+    """The reducer's own."""
 
 
 def choose_combiner(

@@ -82,7 +82,7 @@ def record_form(stored: StoredRecord) -> dict[str, Any]:
 
 def network_form(view: NetworkView) -> dict[str, Any]:
     """The network as a tree."""
-    return {"protocol": PROTOCOL_VERSION, "term": view.term, "combiners": plain(view.combiners)}
+    return {"protocol": PROTOCOL_VERSION, **plain(view)}
 
 
 def plan_form() -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import replace
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
@@ -49,9 +50,12 @@ class ReducerService:
         self._loop = loop
         self._max_model_bytes = max_model_bytes
         self._inbox = BoundedSemaphore(queue)
+        self._asked: set[object] = set()
+        self._commands = reducer.gauges.add("commands", queue, lambda: len(self._asked))
+        self._streams = reducer.gauges.add("event_streams", hub.streams, lambda: hub.streams_open)
 
     def network(self) -> NetworkView:
-        return self._reducer.view
+        return replace(self._reducer.view, gauges=self._reducer.gauges.read())
 
     def ready(self) -> str:
         """'' once the reducer has its term; else why not."""
@@ -122,12 +126,14 @@ class ReducerService:
         if not self._inbox.acquire(blocking=False):
             work.close()
             raise Busy("the reducer's command queue is full (command_queue); try again")
+        asked = asyncio.run_coroutine_threadsafe(work, self._loop)
+        self._asked.add(asked)
+        self._commands.note(len(self._asked))
         try:
-            asked = asyncio.run_coroutine_threadsafe(work, self._loop)
-            try:
-                return asked.result(ANSWER_SECONDS)
-            except FutureTimeout:
-                asked.cancel()
-                raise Unavailable(f"no answer within {ANSWER_SECONDS:g} s; try again") from None
+            return asked.result(ANSWER_SECONDS)
+        except FutureTimeout:
+            asked.cancel()
+            raise Unavailable(f"no answer within {ANSWER_SECONDS:g} s; try again") from None
         finally:
+            self._asked.discard(asked)
             self._inbox.release()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -218,6 +219,7 @@ def main(given: Sequence[str] | None = None) -> int:
         combiners, clients = names("combiner", COMBINERS), names("client", CLIENTS)
         print(*draw(asked.seed, asked.seconds, combiners, clients, asked.kills, asked.every), sep="\n")
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that processes and mounts go, too
     directory = asked.keep or Path(tempfile.mkdtemp(prefix="fedn-chaos-"))
     directory.mkdir(parents=True, exist_ok=not asked.keep)
     script = chaos(asked.seed, asked.seconds, asked.kills, asked.every)

@@ -11,10 +11,10 @@ import pytest
 from fedn.combiner.admission import Places
 from fedn.combiner.clients import Clients, Parked
 from fedn.combiner.driver import Combiner
-from fedn.combiner.gauges import Gauges
 from fedn.combiner.limits import Limits
 from fedn.domain import messages as m
 from fedn.domain.errors import Busy
+from fedn.domain.gauges import Gauges
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, SessionId, digest_of
 from fedn.domain.messages import Gauge
 from fedn.domain.update import UpdateHeader
@@ -105,7 +105,7 @@ async def watched(tmp_path: Path) -> tuple[Gauge, ...]:
 
 
 async def test_every_gauge_is_documented_and_nothing_else_is(tmp_path: Path) -> None:
-    section = OPERATIONS.read_text().partition("## Gauges\n")[2].partition("\n## ")[0]
+    section = OPERATIONS.read_text().partition("## Gauges\n")[2].partition("\n##")[0]
     documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
     gauges = await watched(tmp_path)
     assert documented == [gauge.name for gauge in gauges]
