@@ -84,7 +84,7 @@ class Proxy:
         try:
             self._listener = _listener(port)
             self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-            self._server = self._run(asyncio.start_server(self._serve, sock=self._listener))
+            self._server = self._run(asyncio.start_server(self._accept, sock=self._listener))
         except BaseException:
             self._end_loop()
             raise
@@ -184,10 +184,13 @@ class Proxy:
         self._thread.join()
         self._loop.close()
 
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """In a task of our own: asyncio's would complain of being cancelled."""
+        self._keep(asyncio.create_task(self._serve(reader, writer)))
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
-        self._keep(task)
         far: asyncio.StreamWriter | None = None
         clean = False
         try:
