@@ -10,10 +10,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from fedn import plugins
 from fedn.domain import messages as m
@@ -33,20 +33,22 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
-from fedn.reducer.books import PAUSED, RUNNING
+from fedn.reducer.books import PAUSED, RUNNING, Books
 from fedn.reducer.driver import SessionDriver
 from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
 from fedn.reducer.peers import Hooks, Peer
 from fedn.reducer.records import ack_from_record, settle_from_record
 
 log = logging.getLogger("fedn.reducer")
-
+T = TypeVar("T")
 
 MAX_EXPECTED = 10_000
 """Clients that were sent to a combiner and have not appeared there yet; of more, the first are forgotten."""
 GATHER_SECONDS = 0.02
 """Changes of the network within this time are told as one: a thousand clients that come back at once
 would otherwise cost a thousand rosters."""
+START_SECONDS = 10.0
+"""Who starts a session waits at most so long for it to begin; it begins all the same, or says why not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,10 @@ class Reducer:
         self._sessions: dict[SessionId, SessionDriver] = {}
         self._expected: dict[ClientId, CombinerName] = {}
         self._early: dict[SessionId, dict[tuple[ClientId, int], tuple[CombinerName, UpdateHeader]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._behind: list[tuple[CombinerName, UpdateHeader]] = []
+        self._starting: dict[SessionId, asyncio.Task[Exception | None]] = {}
+        self._one_start = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
 
@@ -111,18 +116,38 @@ class Reducer:
             self._observer.observe(
                 Observed("session_recovered", {"session": info.session, "round": info.head.round})
             )
-            try:
-                await self._run(info)
-            except Exception as error:  # one that can't go on must not keep the others
-                await self._give_up(info.session, error)
+            self._begin(info)
 
-    async def _give_up(self, session: SessionId, error: Exception) -> None:
-        """A session that can't be run here has failed; its committed rounds stay."""
-        log.error("a session can't go on: %s", error, exc_info=error, extra={"session": session})
+    def _begin(self, info: SessionInfo) -> asyncio.Task[Exception | None]:
+        """Run a session in a task of its own: one that can't go on must not keep the others."""
+        task = self._starting[info.session] = self._spawn(self._begun(info))
+        task.add_done_callback(lambda _: self._starting.pop(info.session, None))
+        return task
+
+    async def _begun(self, info: SessionInfo) -> Exception | None:
+        """What kept the session from running here; its committed rounds stay."""
+        try:
+            await self._run(info)
+            del self._starting[info.session]  # from here on a stop is the driver's
+        except Exception as error:
+            log.error("a session can't go on: %s", error, exc_info=error, extra={"session": info.session})
+            await self._end(info.session, "failed", str(error))
+            return error
+        return None
+
+    async def _end(self, session: SessionId, outcome: str, reason: str) -> None:
+        """End a session that has not begun to run; who still holds something of it hears from the record."""
+        warn = partial(log.warning, "the session's end can't be stored: %s", extra={"session": session})
+        await Books(self.state, session, self._term, lambda why: warn(why) if why else None).close(
+            outcome, reason
+        )
+        self._observer.observe(Observed(f"session_{outcome}", {"session": session, "reason": reason}))
         self._sessions.pop(session, None)
-        self._early.pop(session, None)
-        await asyncio.to_thread(self.state.set_session_state, session, "failed", str(error), self._term)
-        self._observer.observe(Observed("session_failed", {"session": session, "reason": str(error)}))
+        for combiner, header in self._early.pop(session, {}).values():
+            self._release_requested(combiner, header)
+        for name, peer in self._peers.items():
+            if peer.live:
+                self._combiner_up(name, peer.station)
 
     async def close(self) -> None:
         """Stop everything; running sessions go on when a reducer starts again."""
@@ -184,9 +209,18 @@ class Reducer:
         plugins.check("fedn.selectors", plan.selection)
         plugins.check("fedn.server_optimizers", plan.server_optimizer)
         plugins.check("fedn.aggregators", plan.aggregator)
-        running = sum(not session.ended.is_set() for session in self._sessions.values())
-        if running >= self._limits.max_sessions:
-            raise Conflict(f"{running} sessions are running (max_sessions); stop one first")
+        async with self._one_start:
+            info = await self._create(name, model, size, plan)
+            beginning = self._begin(info)
+        done, _ = await asyncio.wait({beginning}, timeout=START_SECONDS)
+        if done and (error := beginning.result()):
+            raise error
+        return info
+
+    async def _create(self, name: str, model: Digest, size: int, plan: Plan) -> SessionInfo:
+        running = [s for s, driver in self._sessions.items() if not driver.ended.is_set()]
+        if len(self._starting.keys() | running) >= self._limits.max_sessions:
+            raise Conflict(f"{len(running)} sessions are running (max_sessions); stop one first")
         session = SessionId(f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
         now = time.time()
         genesis = store_record(RoundRecord(
@@ -197,16 +231,15 @@ class Reducer:
         await asyncio.to_thread(self.state.add_session, info, genesis)
         self._observer.observe(Observed("session_started", {"session": session, "name": info.name,
                                                             "rounds": plan.rounds}))  # fmt: skip
-        try:
-            await self._run(info)
-        except Exception as error:
-            await self._give_up(session, error)
-            raise
         return info
 
     async def stop_session(self, session: SessionId) -> SessionInfo:
         """Stop a running session; its committed rounds stay. One that has ended is left as it is."""
-        if session in self._sessions or session in self._early:
+        if starting := self._starting.get(session):
+            starting.cancel()
+            await asyncio.wait({starting})
+            await self._end(session, "cancelled", "stopped by request")
+        elif session in self._sessions or session in self._early:
             driver = self._driver(session)
             driver.stop("stopped by request")
             await driver.ended.wait()
@@ -286,7 +319,7 @@ class Reducer:
             self._gathering = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._network_changed)
 
     def _network_changed(self) -> None:
-        """Tell the sessions of everything that has changed since they were told last."""
+        """Tell the sessions of everything that has changed since, and then what was asked meanwhile."""
         if self._gathering:
             self._gathering.cancel()
             self._gathering = None
@@ -300,6 +333,9 @@ class Reducer:
         self._changed.set()
         clients = sum(len(station.clients) for station in network.values())
         self._observer.observe(Observed("network_changed", {"combiners": len(network), "clients": clients}))
+        behind, self._behind = self._behind, []
+        for combiner, header in behind:
+            self._release_requested(combiner, header)
 
     def _combiner_up(self, combiner: CombinerName, station: Station) -> None:
         """Rounds it still holds of sessions that have ended here are told how they ended."""
@@ -319,8 +355,11 @@ class Reducer:
             self._guard(session, partial(session.combiner_lost, combiner, incarnation))
 
     def _release_requested(self, combiner: CombinerName, header: UpdateHeader) -> None:
+        """A client offers at a combiner that does not list it; where that one is has to be told first."""
         driver = self._sessions.get(header.session)
-        if header.session in self._early:
+        if self._gathering:
+            self._behind.append((combiner, header))
+        elif header.session in self._early:
             self._early[header.session][header.client, header.round] = (combiner, header)  # it goes on soon
         elif driver is not None:
             self._guard(driver, partial(driver.release_requested, combiner, header))
@@ -339,12 +378,13 @@ class Reducer:
         log.error("another reducer has taken over: %s", error.message)
         self.deposed.set()
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._reap)
+        return task
 
-    def _reap(self, task: asyncio.Task[None]) -> None:
+    def _reap(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("reducer task failed: %s", error, exc_info=error)

@@ -1,66 +1,51 @@
 """Judges a run from what is left of it. Imports nothing of what it judges.
 
-Reads the trail by REST, the kept updates and the notes of trainings from files, and trains and averages
+Reads the trail by REST, the kept updates and the clients' notes from files, and trains and averages
 everything again by itself, in one process.
 """
 
 from __future__ import annotations
 
 import json
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
 
+import httpx
 import numpy as np
 from app import examples, trained
 from safetensors.numpy import load
 
 TOLERANCE = 1e-6
+ALWAYS_TOLD = ("rounds lost", "double trainings", "double folds")
 Model = dict[str, Any]
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class Rest:
-    """The reducer's REST API. Raises OSError when it does not answer."""
+def connect(url: str) -> httpx.Client:
+    """To the reducer's REST API. Its calls raise httpx.HTTPError when it does not answer, or refuses."""
 
-    def __init__(self, url: str) -> None:
-        self._url = f"{url}/api/v1"
+    def complain(answer: httpx.Response) -> None:
+        if answer.is_error:
+            raise httpx.HTTPError(answer.read().decode(errors="replace"))
 
-    def get(self, path: str) -> Any:
-        return json.loads(self.bytes(path))
+    hooks = {"response": [complain]}
+    return httpx.Client(base_url=f"{url}/api/v1", timeout=5.0, trust_env=False, event_hooks=hooks)
 
-    def post(self, path: str, body: Any) -> Any:
-        raw = isinstance(body, bytes)
-        kind = "application/octet-stream" if raw else "application/json"
-        return json.loads(
-            self.bytes(path, body if raw else json.dumps(body).encode(), {"Content-Type": kind})
-        )
 
-    def records(self, session: str, after: int = -1) -> list[Any]:
-        """All records above ``after``."""
-        found: list[Any] = []
-        while after is not None:
-            page = self.get(f"/sessions/{session}/trail?after={after}")
-            found, after = found + page["records"], page["next"]
-        return found
+def records(rest: httpx.Client, session: str, after: int = -1) -> list[Any]:
+    """All records above ``after``."""
+    found: list[Any] = []
+    while after is not None:
+        page = rest.get(f"/sessions/{session}/trail?after={after}").json()
+        found, after = found + page["records"], page["next"]
+    return found
 
-    def bytes(self, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None) -> bytes:
-        request = urllib.request.Request(self._url + path, body, dict(headers or {}))
-        try:
-            with _direct.open(request, timeout=5.0) as answer:
-                whole: bytes = answer.read()
-                return whole
-        except HTTPError as error:
-            with error:
-                raise ConnectionError(f"{path}: {error.read().decode(errors='replace')}") from None
-        except HTTPException as error:  # an answer that was cut off
-            raise ConnectionError(f"{path}: {error}") from error
+
+Note = tuple[str, str, str, int]
+"""(what, client, session, round). It trained or deleted, or was told: counted, uncounted or refused."""
 
 
 @dataclass
@@ -71,7 +56,7 @@ class Evidence:
     trails: Mapping[str, list[Any]]
     blob: Callable[[str], bytes]
     updates: Mapping[tuple[str, int, str], Path]
-    trainings: list[tuple[str, str, int]]
+    notes: list[Note]
     seen: Mapping[tuple[str, int], str]
 
 
@@ -80,52 +65,44 @@ class Verdict:
     """How often each promise was broken, and the story of each in a sentence."""
 
     problems: list[str] = field(default_factory=list)
-    lost: int = 0
-    trained_twice: int = 0
-    folded_twice: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(ALWAYS_TOLD, 0))
     rounds: int = 0
-    largest: float = 0.0
 
     @property
     def ok(self) -> bool:
         return not self.problems
 
-    def wrong(self, what: str, lost: int = 0, trained: int = 0, folded: int = 0) -> None:
-        self.problems.append(what)
-        self.lost, self.trained_twice = self.lost + lost, self.trained_twice + trained
-        self.folded_twice += folded
+    def wrong(self, what: str, story: str, times: int = 1) -> None:
+        self.problems.append(story)
+        self.counts[what] = self.counts.get(what, 0) + times
+
+    def __str__(self) -> str:
+        return ", ".join(f"{what} {times}" for what, times in self.counts.items())
 
 
-def kept_updates(clients: Path) -> dict[tuple[str, int, str], Path]:
-    """Every settled update that clients keep below ``clients``, by (session, round, digest)."""
-    found = {}
-    for path in clients.glob("*/kept/*.safetensors"):
-        session, number, digest = path.stem.rsplit("-", 2)
-        found[session, int(number), digest] = path
-    return found
+def read_notes(path: Path) -> list[Note]:
+    """What `launch` wrote there."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [(what, client, session, int(number)) for what, client, session, number in map(str.split, lines)]
 
 
-def noted_trainings(notes: Path) -> list[tuple[str, str, int]]:
-    """(client, session, round) of every training that reached its journal."""
-    lines = notes.read_text().splitlines() if notes.exists() else []
-    return [(client, session, int(number)) for _, client, session, number, _ in map(str.split, lines)]
-
-
-def collect(rest: Rest, directory: Path, seen: Mapping[tuple[str, int], str]) -> Evidence:
+def collect(rest: httpx.Client, directory: Path, seen: Mapping[tuple[str, int], str]) -> Evidence:
     """The evidence of a federation below ``directory``, read while its reducer still answers."""
-    sessions = rest.get("/sessions")["sessions"]
-    return Evidence(
-        sessions,
-        {s["session"]: rest.records(s["session"]) for s in sessions},
-        lambda digest: rest.bytes(f"/models/{digest}"),
-        kept_updates(directory / "clients"),
-        noted_trainings(directory / "trainings"),
-        dict(seen),
-    )
+    sessions = rest.get("/sessions").json()["sessions"]
+    trails = {s["session"]: records(rest, s["session"]) for s in sessions}
+    updates = {}
+    for path in (directory / "clients").glob("*/kept/*.safetensors"):
+        session, number, digest = path.stem.rsplit("-", 2)
+        updates[session, int(number), digest] = path
+
+    def blob(digest: str) -> bytes:
+        return rest.get(f"/models/{digest}").content
+
+    return Evidence(sessions, trails, blob, updates, read_notes(directory / "notes"), dict(seen))
 
 
 def audit(evidence: Evidence, unnoted: int = 0) -> Verdict:
-    """Every session finished, nothing lost, nobody trained twice, nothing counted twice.
+    """Every session finished, nothing lost, nobody trained twice, nothing counted twice, nobody misled.
 
     ``unnoted``: how many trainings may lack their note, for clients that were killed just before it.
     """
@@ -135,107 +112,135 @@ def audit(evidence: Evidence, unnoted: int = 0) -> Verdict:
     for (session, number), digest in evidence.seen.items():
         kept = {item["record"]["round"]: item["digest"] for item in evidence.trails.get(session, [])}
         if kept.get(number) != digest:
-            verdict.wrong(f"{session}: round {number} was committed, and is gone or changed", lost=1)
-    for (client, session, number), times in Counter(evidence.trainings).items():
-        if times > 1:
-            verdict.wrong(f"{session}: {client} trained round {number} {times} times", trained=times - 1)
-    records = [item["record"] for trail in evidence.trails.values() for item in trail]
-    counted = {
-        (c["client"], record["session"], record["round"]) for record in records for c in contributors(record)
-    }
-    silent = counted - set(evidence.trainings)
-    if len(silent) > unnoted:
-        verdict.wrong(f"{len(silent)} updates count though no training was noted, such as {min(silent)}")
+            verdict.wrong("rounds lost", f"{session}: round {number} was committed, and is gone or changed")
+    _notes(evidence, unnoted, verdict)
     return verdict
 
 
+def _notes(evidence: Evidence, unnoted: int, verdict: Verdict) -> None:
+    """Who counts trained once; what clients were told is what the records say; before that they kept all."""
+    trail = [item["record"] for records in evidence.trails.values() for item in records]
+    counted = {(c["client"], r["session"], r["round"]) for r in trail for c in contributors(r)}
+    noted, over = set(), set()
+    for what, client, session, number in evidence.notes:
+        update, story = (client, session, number), f"{session}: {client} {what} in round {number}, "
+        match what:
+            case "trained" if update in noted:
+                verdict.wrong("double trainings", story + "again")
+            case "trained":
+                noted.add(update)
+            case "deleted" if update not in over:
+                verdict.wrong("deleted too early", story + "which was not over")
+            case "counted" | "uncounted" if (what == "counted") != (update in counted):
+                verdict.wrong("settled wrongly", story + "it was told; the record says otherwise")
+        if what in {"counted", "uncounted", "refused"}:
+            over.add(update)
+    if len(silent := counted - noted) > unnoted:
+        story = f"{len(silent)} updates count though no training was noted, such as {min(silent)}"
+        verdict.wrong("trainings not noted", story, len(silent))
+
+
 def _session(session: Any, evidence: Evidence, verdict: Verdict) -> None:
-    name = f"{session['name']} ({session['session']})"
-    records = evidence.trails[session["session"]]
-    if session["state"] != "finished" or len(records) != session["plan"]["rounds"] + 1:
-        state = f"is {session['state']} after {len(records) - 1} rounds {session['reason']}"
-        verdict.wrong(f"{name}: {state}", lost=session["plan"]["rounds"] + 1 - len(records))
+    id_, rounds = session["session"], session["plan"]["rounds"]
+    name = f"{session['name']} ({id_})"
+    trail = evidence.trails[id_]
+    state = f"{name}: is {session['state']} after {len(trail) - 1} of {rounds} rounds {session['reason']}"
+    if session["state"] != "finished":
+        verdict.wrong("sessions not finished", state)
+    made = {item["record"]["round"] for item in trail} | {n for s, n in evidence.seen if s == id_}
+    if missing := set(range(rounds + 1)) - made:
+        verdict.wrong("rounds missing", f"{name}: {len(missing)} rounds were never made", len(missing))
+    if len(trail) > rounds + 1:
+        verdict.wrong("records wrong", state)
     parent, base, replay = "0" * 64, "", None
-    for number, item in enumerate(records):
+    for number, item in enumerate(trail):
         record = json.loads(item["raw"])
         _link(name, number, item, record, parent, base, verdict)
         parent, base = item["digest"], record["model"]
         blob = evidence.blob(base)
         if sha256(blob).hexdigest() != base:
-            verdict.wrong(f"{name}: the model of round {number} is not what its digest says")
+            verdict.wrong("models wrong", f"{name}: the model of round {number} is not what its digest says")
         model = load(blob)
-        if replay is None:
+        if replay is not None:
+            verdict.rounds += 1
+            kept, again = _updates(name, record, replay, evidence, verdict)
+            replay = _cast(_mean(again), model)
+            if not _fits(f"{name}: the model of round {number}", model, kept, replay, verdict):
+                replay = model  # so that one wrong model is one problem
+            for client, times in Counter(c["client"] for c in contributors(record)).items():
+                if times > 1:
+                    story = f"{name}: {client} counts {times} times in round {number}"
+                    verdict.wrong("double folds", story, times - 1)
+        else:
             replay = model
-            continue
-        verdict.rounds += 1
-        kept = _mean(_kept(name, record, evidence, verdict))
-        replay = _cast(_mean(_trained_again(name, record, replay, verdict)), model)
-        for how, expected in (("the kept updates", kept), ("a replay", replay)):
-            difference = largest_difference(model, expected)
-            verdict.largest = max(verdict.largest, difference)
-            if not difference <= TOLERANCE:
-                story = f"{name}: the model of round {number} differs by {difference:.3g} from {how}"
-                verdict.wrong(story, folded=how == "the kept updates")
-        _once(name, record, verdict)
 
 
 def _link(name: str, number: int, item: Any, record: Any, parent: str, base: str, verdict: Verdict) -> None:
     """One record and the one before it."""
     if sha256(item["raw"].encode()).hexdigest() != item["digest"]:
-        verdict.wrong(f"{name}: the record of round {number} is not what its digest says")
+        verdict.wrong("records wrong", f"{name}: the record of round {number} is not what its digest says")
     if record != item["record"] or record["round"] != number or record["parent"] != parent:
-        verdict.wrong(f"{name}: the record of round {number} does not follow the one before")
+        verdict.wrong("records wrong", f"{name}: the record of round {number} does not follow the one before")
     if number and record["base_model"] != base:
-        verdict.wrong(f"{name}: round {number} was not trained from the model before it")
+        verdict.wrong("records wrong", f"{name}: round {number} was not trained from the model before it")
 
 
 def contributors(record: Any) -> list[Any]:
     return [contributor for part in record["parts"] for contributor in part["contributors"]]
 
 
-def _once(name: str, record: Any, verdict: Verdict) -> None:
-    for client, times in Counter(c["client"] for c in contributors(record)).items():
-        if times > 1:
-            verdict.wrong(
-                f"{name}: {client} counts {times} times in round {record['round']}", folded=times - 1
-            )
+Weighted = tuple[str, int, Model]
+"""(client, examples, update)"""
 
 
-Weighted = Iterable[tuple[int, Model]]
-
-
-def _kept(name: str, record: Any, evidence: Evidence, verdict: Verdict) -> Weighted:
-    """(examples, update) of every contributor, as its client kept it."""
+def _updates(
+    name: str, record: Any, base: Model, evidence: Evidence, verdict: Verdict
+) -> tuple[list[Weighted], list[Weighted]]:
+    """Every contributor's: as its client kept them, and by the app's own function from our own model."""
+    kept, again, number = [], [], record["round"]
     for c in contributors(record):
-        path = evidence.updates.get((record["session"], record["round"], c["digest"]))
-        if path is None:
-            verdict.wrong(f"{name}: {c['client']} has not kept its update of round {record['round']}")
-            continue
-        file = path.read_bytes()
-        if sha256(file).hexdigest() != c["digest"]:
-            verdict.wrong(f"{name}: {path.name} is not what its digest says")
-        yield c["examples"], load(file)
+        client, index = c["client"], int(c["client"].split("-")[1]) - 1
+        again.append((client, examples(number, index), trained(base, number, index)))
+        path = evidence.updates.get((record["session"], number, c["digest"]))
+        file = path.read_bytes() if path else b""
+        if c["examples"] != examples(number, index) or sha256(file).hexdigest() != c["digest"]:
+            story = f"{name}: in round {number} {client} counts with another update than it kept, or none"
+            verdict.wrong("updates wrong", story)
+        if path:
+            kept.append((client, c["examples"], load(file)))
+    return kept, again
 
 
-def _trained_again(name: str, record: Any, base: Model, verdict: Verdict) -> Weighted:
-    """(examples, update) of every contributor, from the app's own function and our own model."""
-    number = record["round"]
-    for c in contributors(record):
-        index = int(c["client"].split("-")[1]) - 1
-        if c["examples"] != examples(number, index):
-            verdict.wrong(f"{name}: {c['client']} counts with {c['examples']} examples in round {number}")
-        yield examples(number, index), trained(base, number, index)
+def _fits(what: str, model: Model, kept: list[Weighted], replay: Model, verdict: Verdict) -> bool:
+    apart, replayed = largest_difference(model, _mean(kept)), largest_difference(model, replay)
+    if apart <= TOLERANCE and replayed <= TOLERANCE:
+        return True
+    counter, reason = ("models wrong", "") if apart <= TOLERANCE else _explained(model, kept)
+    story = f"{what} differs by {apart:.3g} from the kept updates, by {replayed:.3g} from a replay{reason}"
+    verdict.wrong(counter, story)
+    return False
 
 
-def _mean(updates: Weighted) -> Model:
-    """Σ n·x / Σ n in float64."""
+def _explained(model: Model, kept: list[Weighted]) -> tuple[str, str]:
+    """Whether one update more or less in the sum makes it this model, be its weight in the divisor or not."""
+    weight = sum(n for _, n, _ in kept)
+    for one in kept:
+        others = [other for other in kept if other is not one]
+        for counter, folded in ("double folds", [*kept, one]), ("dropped updates", others):
+            if any(largest_difference(model, _mean(folded, by)) <= TOLERANCE for by in (0, weight)):
+                return counter, f"; {counter}: {one[0]}"
+    return "models wrong", ""
+
+
+def _mean(updates: Iterable[Weighted], by: int = 0) -> Model:
+    """Σ n·x / Σ n in float64, or divided by ``by``."""
     total: Model = {}
     weight = 0
-    for n, update in updates:
+    for _, n, update in updates:
         weight += n
         for key, value in update.items():
             total[key] = total.get(key, 0.0) + n * value.astype(np.float64)
-    return {key: value / weight for key, value in total.items()}
+    return {key: value / (by or weight) for key, value in total.items()}
 
 
 def _cast(model: Model, like: Model) -> Model:

@@ -8,33 +8,34 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import httpx
 from app import seed_model
-from audit import Rest
+from audit import connect, records
 from safetensors.numpy import save
 
-SMALL = (500,)
-LARGE = (100_000, 500_000)
+LANES = {"small": (500,), "large": (100_000, 500_000)}
 """Elements of the models: what rides along in a message, and what is streamed, one after the other."""
+RAW = {"Content-Type": "application/octet-stream"}
 
 
 class Lanes:
     """Use as a context manager. ``seen``: the digest of every record that was ever shown.
 
-    ``trouble`` is the last thing that the reducer could not be asked.
+    ``current``: each lane's session. ``trouble``: the last thing that the reducer could not be asked. Once
+    ``last`` is set and the current sessions have finished, each lane has a last one; then ``done`` is set.
     """
 
     def __init__(self, url: str, rounds: int, min_clients: int) -> None:
-        self.rest = Rest(url)
+        self.rest = connect(url)
         self.seen: dict[tuple[str, int], str] = {}
         self.running: set[str] = set()
         self.trouble = ""
+        self.last = False
+        self.done = threading.Event()
         self._plan = {"rounds": rounds, "min_clients": min_clients, "seed": 1}
-        self._lanes = {"small": SMALL, "large": LARGE}
-        self._count = dict.fromkeys(self._lanes, 0)
-        self._current = dict.fromkeys(self._lanes, "")
-        self._last = False
+        self._count = dict.fromkeys(LANES, 0)
+        self.current = dict.fromkeys(LANES, "")
         self._over = threading.Event()
-        self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lanes", daemon=True)
 
     def __enter__(self) -> Lanes:
@@ -44,18 +45,7 @@ class Lanes:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-
-    def finish(self) -> None:
-        """One last session in each lane once the current ones have finished; then no more."""
-        self._last = True
-
-    @property
-    def finished(self) -> bool:
-        return self._done.is_set()
-
-    @property
-    def sessions(self) -> int:
-        return len({session for session, _ in self.seen})
+        self.rest.close()
 
     @property
     def rounds(self) -> int:
@@ -64,47 +54,46 @@ class Lanes:
 
     def head(self, lane: str) -> int:
         """The newest round seen of a lane's current session."""
-        return max((n for session, n in self.seen.copy() if session == self._current[lane]), default=0)
-
-    def current(self, lane: str) -> str:
-        return self._current[lane]
+        return max((n for session, n in self.seen.copy() if session == self.current[lane]), default=0)
 
     def _run(self) -> None:
         while not self._over.is_set():
             try:
                 self._look()
-            except OSError as error:
+            except httpx.HTTPError as error:
                 self.trouble = str(error)
             self._over.wait(0.2)
 
     def _look(self) -> None:
-        found = self.rest.get("/sessions")["sessions"]
+        found = self.rest.get("/sessions").json()["sessions"]
         states = {s["session"]: s["state"] for s in found}
         for session in [s for s in states if states[s] == "running" or s in self.running]:
             self._note(session)
         self.running = {s for s in states if states[s] == "running"}
-        for lane in self._lanes:
-            if not (self._last and self._count[lane] < 0):
+        for lane in LANES:
+            if not (self.last and self._count[lane] < 0):
                 self._next(lane, found)
-        if self._last and not self.running and all(count < 0 for count in self._count.values()):
-            self._done.set()
+        if self.last and not self.running and all(count < 0 for count in self._count.values()):
+            self.done.set()
 
     def _note(self, session: str) -> None:
         known = [n for s, n in self.seen if s == session]
-        for item in self.rest.records(session, after=max(known, default=-1)):
+        for item in records(self.rest, session, after=max(known, default=-1)):
             self.seen.setdefault((session, item["record"]["round"]), item["digest"])
 
     def _next(self, lane: str, found: list[Any]) -> None:
         """Start a session when the last one has ended; one of that name was started by a call that broke."""
-        if self._current[lane] in self.running:
+        if self.current[lane] in self.running:
             return
-        last, count = self._last, self._count[lane] + 1
+        last, count = self.last, self._count[lane] + 1
         name = f"{lane}-{'last' if last else count}"
         twin = [s["session"] for s in found if s["name"] == name]
         if not twin:
-            elements = self._lanes[lane][count % len(self._lanes[lane])]
-            model = self.rest.post(f"/models?name={name}", save(seed_model(elements)))["digest"]
+            elements = LANES[lane][count % len(LANES[lane])]
+            seed = save(seed_model(elements))
+            model = self.rest.post(f"/models?name={name}", content=seed, headers=RAW).json()["digest"]
             plan = {**self._plan, "rounds": 3} if last else self._plan
-            twin = [self.rest.post("/sessions", {"name": name, "model": model, "plan": plan})["session"]]
-        self._current[lane], self._count[lane] = twin[0], -1 if last else count
+            body = {"name": name, "model": model, "plan": plan}
+            twin = [self.rest.post("/sessions", json=body).json()["session"]]
+        self.current[lane], self._count[lane] = twin[0], -1 if last else count
         self.running.add(twin[0])

@@ -19,16 +19,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from math import inf
 from pathlib import Path
 from random import Random
 
 from audit import Evidence, Verdict, audit, collect
 from lanes import Lanes
-from schedule import EVERY, Fault, draw
-from world import World, names
+from schedule import EVERY, TIERS, Fault, draw
+from world import World
 
-COMBINERS, CLIENTS, ROUNDS = 2, 6, 20
-MIN_CLIENTS = 4
+COMBINERS, CLIENTS, ROUNDS, MIN_CLIENTS = 2, 6, 20, 4
 PATIENCE = 120.0
 
 
@@ -36,14 +37,13 @@ PATIENCE = 120.0
 class Made:
     """A fault that was made, and when by the wall clock.
 
-    ``pause``: seconds until the next commit of any session that ran then; ``slowest``: until each of them had
-    committed again; None where nothing was left to commit. ``alone``: no other fault was there meanwhile.
+    ``recovery``: seconds until every session that was running then had committed again, or ended; infinite if
+    one never did, None if none was running. ``alone``: no other fault was there meanwhile.
     """
 
     fault: Fault
     wall: float
-    pause: float | None = None
-    slowest: float | None = None
+    recovery: float | None = None
     alone: bool = True
 
 
@@ -58,175 +58,141 @@ class Report:
     sessions: int = 0
     no_disks: str = ""
 
-    def pauses(self, kind: str, which: str = "pause", alone: bool = False) -> list[float]:
-        made = [m for m in self.made if m.fault.kind == kind and (m.alone or not alone)]
-        return sorted(pause for m in made if (pause := getattr(m, which)) is not None)
+    def recovery(self, percent: int, kind: str, tier: str = "", alone: bool = False) -> str:
+        """By nearest rank."""
+        chosen = [m for m in self.made if m.fault.kind == kind and m.fault.tier.startswith(tier)]
+        known = sorted(m.recovery for m in chosen if m.recovery is not None and (m.alone or not alone))
+        if not known:
+            return "–"
+        seconds = known[max(0, -(-len(known) * percent // 100) - 1)]
+        return "never" if seconds == inf else f"{seconds:.1f} s"
+
+    def recoveries(self, kind: str) -> str:
+        p50, p95, longest = (self.recovery(percent, kind) for percent in (50, 95, 100))
+        return f"recovery after {kind} p50 {p50}, p95 {p95}, longest {longest}"
 
     def summary(self) -> str:
-        made, verdict = Counter(m.fault.kind for m in self.made), self.verdict
-        tiers = Counter(m.fault.tier for m in self.made if m.fault.kind == "kill")
-        kills = ", ".join(f"{tiers[tier]} {tier}" for tier in ("reducer", "combiner", "client"))
-        pauses, alone = self.pauses("kill"), self.pauses("kill", alone=True)
+        made = Counter(m.fault.kind for m in self.made)
+        kills = [m for m in self.made if m.fault.kind == "kill"]
+        tiers = Counter(m.fault.tier for m in kills)
+        killed = ", ".join(f"{tiers[tier]} {tier}" for tier in TIERS)
+        by_tier = ", ".join(f"{tier} {self.recovery(95, 'kill', tier)}" for tier in TIERS)
         disks = f"no full disks ({self.no_disks})" if self.no_disks else f"{made['full']} full disks"
         return (
-            f"chaos: seed {self.seed}, {self.seconds:.0f} s, {made['kill']} kills ({kills}), "
+            f"chaos: seed {self.seed}, {self.seconds:.0f} s, {made['kill']} kills ({killed}), "
             f"{made['stop']} stops, {made['cut']} cuts, {made['freeze']} freezes, {made['delay']} delays, "
-            f"{made['repeat']} repeats, {disks}; {verdict.rounds} rounds in {self.sessions} sessions; "
-            f"rounds lost {verdict.lost}, double trainings {verdict.trained_twice}, "
-            f"double folds {verdict.folded_twice}; pause p50 {_percentile(pauses, 50)}, "
-            f"p95 {_percentile(pauses, 95)} ({_percentile(alone, 95)} after the {len(alone)} kills that "
-            f"no other fault met), longest {_percentile(pauses, 100)}"
+            f"{made['repeat']} repeats, {disks}; {self.verdict.rounds} rounds in {self.sessions} sessions; "
+            f"{self.verdict}; {self.recoveries('kill')}; p95 by tier {by_tier}; "
+            f"p95 {self.recovery(95, 'kill', alone=True)} after the {sum(m.alone for m in kills)} kills "
+            f"that no other fault met"
         )
 
+    def json(self) -> str:
+        """Every fault that was made, and the rest."""
+        told = asdict(self)
+        for made in told["made"]:
+            made["recovery"] = "never" if made["recovery"] == inf else made["recovery"]
+        return json.dumps(told, default=str)
 
-Script = Callable[[World, Lanes, Report], None]
+
+Script = Callable[[World, Lanes], None]
 
 
 def trial(
-    directory: Path, report: Report, script: Script, mutation: str = "-",
+    directory: Path, report: Report, script: Script, mutation: str = "-", homes: bool = False,
     rounds: int = ROUNDS, patience: float = PATIENCE,
 ) -> Report:  # fmt: skip
     """Start a federation, let ``script`` break it, let it finish, judge what is left."""
     began = time.monotonic()
-    homes = script.__name__ != "chaos"
+    wrong: list[tuple[str, str]] = []
     with (
         World(directory, COMBINERS, CLIENTS, mutation, homes, patience) as world,
         Lanes(world.sandbox.url, rounds, MIN_CLIENTS) as lanes,
     ):
         report.no_disks = world.no_disks
-        wrong: list[str] = []
         try:
-            _live_through(world, lanes, report, script)
+            _live_through(world, lanes, script)
         except TimeoutError as error:
-            wrong.append(f"{error}; {lanes.trouble}")
+            wrong.append(("waits in vain", f"{error}; {lanes.trouble}"))
         evidence = collect(lanes.rest, directory, lanes.seen)
-        report.verdict = audit(evidence, unnoted=sum(m.fault.tier == "client" for m in report.made))
-        wrong += world.staged()
+        report.verdict = audit(evidence, unnoted=world.clients_killed)
+        left = world.staged()
         world.sandbox.stop()
-        wrong += _leftovers(world)
-    wrong += [f"still mounted: {line}" for line in _mounts() if str(directory) in line]
-    report.verdict.problems += wrong
+        left += world.temporary() + world.processes_left()
+    left += [line for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line]
+    wrong += [("deaths", story) for story in world.deaths]
+    wrong += [("left behind", f"left behind: {what}") for what in left]
+    for what, story in wrong:
+        report.verdict.wrong(what, story)
     report.sessions, report.seconds = len(evidence.sessions), time.monotonic() - began
-    _measure(report.made, evidence)
+    measure(report.made, evidence)
     return report
 
 
-def _live_through(world: World, lanes: Lanes, report: Report, script: Script) -> None:
+def _live_through(world: World, lanes: Lanes, script: Script) -> None:
     world.until(lambda: lanes.head("small") and lanes.head("large"), "the first rounds")
-    script(world, lanes, report)
+    script(world, lanes)
     world.recover()
-    lanes.finish()
-    world.until(lambda: lanes.finished, "the sessions to finish")
+    lanes.last = True
+    world.until(lanes.done.is_set, "the sessions to finish")
     world.until(world.journals_empty, "the journals to be settled")
 
 
-def _mounts() -> list[str]:
-    return Path("/proc/mounts").read_text().splitlines()
-
-
-def _leftovers(world: World) -> list[str]:
-    """What there should not be once all have been stopped."""
-    deaths = [d for d in world.deaths if not d.excused]
-    return [
-        *(f"{d.name} ended by itself with exit code {d.code}:\n{d.tail}" for d in deaths),
-        *(f"left behind: {path}" for path in world.temporary()),
-        *world.processes_left(),
-    ]
-
-
-def _measure(made: Sequence[Made], evidence: Evidence) -> None:
-    commits = [
-        sorted(item["record"]["committed_at"] for item in records) for records in evidence.trails.values()
-    ]
+def measure(made: Sequence[Made], evidence: Evidence) -> None:
+    """A session that has finished ran until its last commit; any other still does."""
+    spans = []
+    for session in evidence.sessions:
+        times = sorted(item["record"]["committed_at"] for item in evidence.trails[session["session"]])
+        spans.append((times, times[-1] if session["state"] == "finished" else inf))
     for m in made:
-        running = [times for times in commits if times[0] <= m.wall < times[-1]]
-        nexts = [next(t for t in times if t > m.wall) - m.wall for times in running]
-        m.pause, m.slowest = min(nexts, default=None), max(nexts, default=None)
-        end = m.wall + (m.slowest or 0.0)
+        running = [times for times, end in spans if times[0] <= m.wall < end]
+        nexts = [min((t for t in times if t > m.wall), default=inf) - m.wall for times in running]
+        m.recovery = max(nexts, default=None)
+        end = m.wall + (m.recovery or 0.0)
         m.alone = not any(o.wall < end and m.wall < o.wall + o.fault.seconds for o in made if o is not m)
 
 
-def chaos(seed: int, seconds: float, kills: int = 0, every: float = EVERY) -> Script:
-    """Makes the seed's faults at their times."""
-
-    def chaos(world: World, lanes: Lanes, report: Report) -> None:
-        faults = draw(seed, seconds, world.combiners, world.clients, kills, every)
-        rng, start = Random(f"{seed} links"), time.monotonic()
-        ends: list[Fault] = []
-        while faults or ends:
-            now = time.monotonic() - start
-            for fault in [f for f in ends if f.until <= now]:
-                world.end(fault)
-                ends.remove(fault)
-            if faults and faults[0].at <= now:
-                fault = faults.pop(0)
-                wall = time.time()
-                if world.begin(fault, rng):
-                    report.made.append(Made(fault, wall))
-                    ends.append(fault)
-                    print(f"{fault}   {lanes.rounds} rounds", file=sys.stderr, flush=True)
-            world.supervise()
-            time.sleep(0.02)
-
-    return chaos
-
-
-def _percentile(values: Sequence[float], percent: int) -> str:
-    """By nearest rank."""
-    if not values:
-        return "–"
-    return f"{values[max(0, -(-len(values) * percent // 100) - 1)]:.1f} s"
-
-
-def details(report: Report) -> str:
-    """Pauses by kind of fault, and what went wrong."""
-    kinds = sorted({m.fault.kind for m in report.made})
-    lines = [
-        f"pause after {kind:6} p50 {_percentile(report.pauses(kind), 50)}, "
-        f"p95 {_percentile(report.pauses(kind), 95)}, longest {_percentile(report.pauses(kind), 100)}; "
-        f"until every session went on: p95 {_percentile(report.pauses(kind, 'slowest'), 95)}; "
-        f"no other fault meanwhile: p95 {_percentile(report.pauses(kind, alone=True), 95)}"
-        for kind in kinds
-    ]
-    return "\n".join([*lines, *report.verdict.problems])
-
-
-def arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--seconds", type=float, help="how long faults are made (default 60; with --kills 3600)"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="which faults (default 1)")
-    parser.add_argument("--kills", type=int, default=0, help="stop after so many SIGKILLs (default: go on)")
-    parser.add_argument(
-        "--every", type=float, default=EVERY, help=f"seconds between faults on average (default {EVERY})"
-    )
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"rounds of a session (default {ROUNDS})")
-    parser.add_argument(
-        "--json", action="store_true", help="print the whole report as JSON before the summary"
-    )
-    parser.add_argument("--keep", type=Path, help="keep logs, trail and updates in this new directory")
-    parser.add_argument("--show", action="store_true", help="print the seed's faults and do nothing else")
-    return parser
+def chaos(report: Report, seconds: float, kills: int, every: float, world: World, lanes: Lanes) -> None:
+    """Makes the seed's faults at their times, and reports them."""
+    faults = draw(report.seed, seconds, world.combiners, world.clients, kills, every)
+    rng, start = Random(f"{report.seed} links"), time.monotonic()
+    ends: list[tuple[float, Callable[[], object]]] = []
+    while faults or ends:
+        now = time.monotonic() - start
+        for due in [due for due in ends if due[0] <= now]:
+            due[1]()
+            ends.remove(due)
+        if faults and faults[0].at <= now:
+            fault, wall = faults.pop(0), time.time()
+            if end := world.begin(fault, rng):
+                report.made.append(Made(fault, wall))
+                ends.append((fault.until, end))
+                print(f"{fault}   {lanes.rounds} rounds", file=sys.stderr, flush=True)
+        world.supervise()
+        time.sleep(0.02)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    asked = arguments().parse_args(given)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("--seconds", type=float, help="how long faults are made (default 60; with --kills 3600)")
+    add("--seed", type=int, default=1, help="which faults (default 1)")
+    add("--kills", type=int, default=0, help="stop after so many SIGKILLs (default: go on)")
+    add("--every", type=float, default=EVERY, help=f"seconds between faults on average (default {EVERY})")
+    add("--json", action="store_true", help="print the whole report as JSON before the summary")
+    add("--keep", type=Path, help="keep logs, trail and updates in this new directory")
+    asked = parser.parse_args(given)
     asked.seconds = asked.seconds or (3600.0 if asked.kills else 60.0)
-    if asked.show:
-        combiners, clients = names("combiner", COMBINERS), names("client", CLIENTS)
-        print(*draw(asked.seed, asked.seconds, combiners, clients, asked.kills, asked.every), sep="\n")
-        return 0
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that processes and mounts go, too
     directory = asked.keep or Path(tempfile.mkdtemp(prefix="fedn-chaos-"))
     directory.mkdir(parents=True, exist_ok=not asked.keep)
-    script = chaos(asked.seed, asked.seconds, asked.kills, asked.every)
-    report = trial(directory, Report(asked.seed), script, rounds=asked.rounds)
+    report = Report(asked.seed)
+    trial(directory, report, partial(chaos, report, asked.seconds, asked.kills, asked.every))
     if asked.json:
-        print(json.dumps(asdict(report), default=str))
-    print(details(report))
+        print(report.json())
+    kinds = sorted({m.fault.kind for m in report.made})
+    print(*map(report.recoveries, kinds), *report.verdict.problems, sep="\n")
     if report.verdict.ok and not asked.keep:
         shutil.rmtree(directory)
     else:

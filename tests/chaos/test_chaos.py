@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+from math import inf
 from pathlib import Path
 
 import pytest
-from run import Report, chaos, trial
-from schedule import AT_ONCE, Fault, draw
+from audit import Evidence, read_notes
+from mutants import MUTATIONS, Mutation
+from run import Made, Report, chaos, measure, trial
+from schedule import AT_ONCE, KINDS, TIERS, Fault, draw
 from world import names
 
 COMBINERS, CLIENTS = names("combiner", 2), names("client", 6)
-SEED = 264
-"""Its first seconds bring something of almost every kind."""
+SEED, SECONDS, EVERY = 34639, 20.0, 2.0
+"""They bring faults of every kind, and kills of every tier."""
 
 
 def drawn(seed: int) -> list[Fault]:
@@ -42,7 +46,30 @@ def test_a_run_may_end_with_its_last_kill() -> None:
 
 @pytest.mark.timeout(400)
 def test_a_federation_lives_through_a_short_storm(tmp_path: Path) -> None:
-    report = trial(tmp_path, Report(SEED), chaos(SEED, 20.0, every=2.0), rounds=8)
+    expected = {(f.kind, f.tier) for f in draw(SEED, SECONDS, COMBINERS, CLIENTS, every=EVERY)}
+    assert {kind for kind, _ in expected} == set(KINDS)
+    assert {tier for kind, tier in expected if kind == "kill"} == set(TIERS)
+    report = Report(SEED)
+    trial(tmp_path, report, partial(chaos, report, SECONDS, 0, EVERY), rounds=8)
     print(report.summary())
     assert report.verdict.ok, report.verdict.problems
-    assert report.made
+    made = {(m.fault.kind, m.fault.tier) for m in report.made}
+    assert made == {(kind, tier) for kind, tier in expected if kind != "full" or not report.no_disks}
+    assert {"trained", "counted", "deleted"} <= {note[0] for note in read_notes(tmp_path / "notes")}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS.values(), ids=MUTATIONS)
+def test_what_a_mutation_replaces_is_there(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutation.apply(monkeypatch.setattr)
+
+
+def test_recovery_is_when_every_session_has_gone_on() -> None:
+    times = {"finished": [0, 10, 20, 30], "stuck": [0, 15], "later": [22, 40]}
+    trails = {name: [{"record": {"committed_at": t}} for t in times[name]] for name in times}
+    sessions = [{"session": name, "state": "finished"} for name in times]
+    made = [Made(Fault(0.0, "kill", "reducer", 1.0), wall) for wall in (5.0, 12.0, 25.0, 50.0)]
+    measure(made, Evidence(sessions, trails, bytes.fromhex, {}, [], {}))
+    assert [m.recovery for m in made] == [10, 8, 15, None]
+    sessions[1]["state"] = "running"
+    measure(made, Evidence(sessions, trails, bytes.fromhex, {}, [], {}))
+    assert [m.recovery for m in made] == [10, 8, inf, inf]

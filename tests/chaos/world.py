@@ -5,97 +5,33 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from random import Random, SystemRandom
+from random import Random
 
+sys.path.append(str(Path(__file__).parents[1] / "support"))  # for a start as a script
+
+from disk import Disk
+from ports import settled_port
+from proxy import Proxy
 from schedule import Fault
 
-from fedn.domain.errors import InvalidInput
-from fedn.sandbox.processes import HOST, Sandbox, free_port
-from fedn.testing.proxy import Proxy
+from fedn.sandbox.processes import HOST, Sandbox
 
 HERE = Path(__file__).parent
-ROOMY = 2 * 2**30
 
 
 def names(tier: str, count: int) -> list[str]:
     return [f"{tier}-{n + 1}" for n in range(count)]
 
 
-def settled_port() -> int:
-    """A free port that no outgoing connection will be given while its owner is down."""
-    for _ in range(100):
-        with suppress(InvalidInput):
-            return free_port(SystemRandom().randrange(20_000, 32_000))
-    raise OSError("no free port from 20000 to 32000")
-
-
-@dataclass
-class Death:
-    """A process that ended though nobody killed it."""
-
-    name: str
-    code: int
-    excused: bool
-    tail: str
-
-
-class Launched(Sandbox):
-    """Every process by way of `launch`."""
-
-    launcher: list[str]
-
-    def program(self, name: str) -> list[str]:
-        return self.launcher
-
-
-class Disk:
-    """A tmpfs below a directory. Full means: no larger than what is on it.
-
-    What is on it at the end is moved to the directory itself.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
-        _mount("-t", "tmpfs", "-o", f"size={ROOMY}", "tmpfs", str(path))
-
-    def fill(self) -> None:
-        for _ in range(20):  # more may be written between looking and remounting
-            room = os.statvfs(self.path)
-            with suppress(OSError):
-                used = max(1, room.f_blocks - room.f_bfree)  # 0 would mean no limit
-                _mount("-o", f"remount,size={used * room.f_frsize}", str(self.path))
-                return
-
-    def free(self) -> None:
-        _mount("-o", f"remount,size={ROOMY}", str(self.path))
-
-    def close(self) -> None:
-        copy = self.path.with_name(f"{self.path.name}.copy")
-        shutil.copytree(self.path, copy)
-        subprocess.run(["umount", str(self.path)], check=True, capture_output=True)
-        self.path.rmdir()
-        copy.rename(self.path)
-
-
-def _mount(*arguments: str) -> None:
-    done = subprocess.run(["mount", *arguments], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise OSError(done.stderr.strip())
-
-
 class World:
-    """Use as a context manager; `begin` and `end` a fault, and call `supervise` often in between.
+    """Use as a context manager; `begin` faults and end them, and call `supervise` often in between.
 
     With ``homes`` every client prefers a combiner; ``patience`` bounds every wait.
     """
@@ -105,18 +41,18 @@ class World:
     ) -> None:
         self.directory = directory
         self.patience = patience
-        self.notes = directory / "trainings"
         self.combiners, self.clients = names("combiner", combiners), names("client", clients)
-        self.deaths: list[Death] = []
+        self.deaths: list[str] = []
         self.pids: set[int] = set()
         self.disks: dict[str, Disk] = {}
         self.no_disks = ""
-        self.sandbox = Launched(directory, 0, clients, settled_port(), app=f"{HERE / 'app.py'}:app")
-        self.sandbox.launcher = [sys.executable, str(HERE / "launch.py"), str(self.notes), mutation]
+        self.clients_killed = 0
+        launcher = [sys.executable, str(HERE / "launch.py"), str(directory / "notes"), mutation]
+        self.sandbox = Sandbox(directory, 0, clients, settled_port(), app=f"{HERE / 'app.py'}:app")
+        self.sandbox.program = lambda name: launcher
         self._homes = homes
         self._ports = {name: settled_port() for name in self.combiners}
         self._proxies: dict[str, Proxy] = {}
-        self._down: set[str] = set()
         self._due: dict[str, float] = {}
         self._unwell: set[str] = set()
         self._stack = ExitStack()
@@ -127,7 +63,6 @@ class World:
             for name, port in {"reducer": self.sandbox.port, **self._ports}.items():
                 self._proxies[name] = stack.enter_context(Proxy(f"{HOST}:{port}"))
             stack.callback(self.sandbox.stop)
-            stack.callback(self._wake_all)
             for name in ["reducer", *self.combiners, *self.clients]:
                 self.start(name)
             self._stack = stack.pop_all()
@@ -140,38 +75,45 @@ class World:
 
     def start(self, name: str) -> None:
         """Start it, with the addresses and the directories that it had."""
+        reducer = f"--reducer=http://{self._proxies['reducer'].address}"
         if name == "reducer":
             process = self.sandbox.start_reducer()
         elif name in self._ports:
             where = (f"--port={self._ports[name]}", f"--advertise={self._proxies[name].address}")
-            process = self.sandbox.start_combiner(name, *where, self._reducer_flag)
+            process = self.sandbox.start_combiner(name, *where, reducer)
         else:
             index = self.clients.index(name)
             home = self.combiners[index % len(self.combiners)]
             flags = (f"--combiner={home}",) if self._homes else ()
-            process = self.sandbox.start_client(index, self._reducer_flag, *flags)
+            process = self.sandbox.start_client(index, reducer, *flags)
         self.pids.add(process.popen.pid)
 
-    @property
-    def _reducer_flag(self) -> str:
-        return f"--reducer=http://{self._proxies['reducer'].address}"
+    def signal(self, name: str, number: signal.Signals) -> bool:
+        """False if it is dead already; `supervise` sees to that."""
+        process = self.sandbox.processes.get(name)
+        if process is None or process.popen.poll() is not None:
+            return False
+        process.popen.send_signal(number)
+        return True
 
-    def signal(self, name: str, number: signal.Signals) -> None:
-        if process := self.sandbox.processes.get(name):
-            process.popen.send_signal(number)
+    def kill(self, name: str) -> bool:
+        if alive := self.signal(name, signal.SIGKILL):
+            self.sandbox.kill(name)
+            self.clients_killed += name in self.clients
+        return alive
 
     def supervise(self) -> None:
         """Start again, a moment later, whatever ended by itself; nothing should but on a full disk."""
         for name, process in list(self.sandbox.processes.items()):
             code = process.popen.poll()
             if code is not None:
-                self.deaths.append(Death(name, code, name in self._unwell, process.tail()))
+                if name not in self._unwell:
+                    self.deaths.append(f"{name} ended by itself with exit code {code}:\n{process.tail()}")
                 self.sandbox.kill(name)
                 self._due[name] = time.monotonic() + 0.5
         for name in [n for n, due in self._due.items() if due <= time.monotonic()]:
             del self._due[name]
-            if name not in self._down:
-                self.start(name)
+            self.start(name)
 
     def until(self, ready: Callable[[], object], what: str) -> None:
         """Wait for ``ready`` to be true, whatever ends meanwhile."""
@@ -185,61 +127,39 @@ class World:
     def log(self, name: str) -> str:
         return (self.directory / "logs" / f"{name}.log").read_text(errors="replace")
 
-    def _wake_all(self) -> None:
-        for name in self.sandbox.processes:
-            self.signal(name, signal.SIGCONT)
-
     # --- faults --------------------------------------------------------------------------------------
 
-    def begin(self, fault: Fault, rng: Random) -> bool:
-        """False where this machine can't do it."""
+    def begin(self, fault: Fault, rng: Random) -> Callable[[], object] | None:
+        """Make it; what is returned ends it. None: the victim is dead, said nothing yet, or has no disk."""
         name = fault.victim
+        proxy, disk = self._proxies.get(name), self.disks.get(name)
         match fault.kind:
-            case "kill":
-                self._down.add(name)
-                if name in self.sandbox.processes:
-                    self.sandbox.kill(name)
-            case "stop":
-                self.signal(name, signal.SIGSTOP)
-            case "cut":
-                self._proxies[name].refuse()
-                self._proxies[name].cut(rng.choice([0.5, 1.0]), rng)
-            case "freeze":
-                self._proxies[name].freeze()
-            case "delay":
-                self._proxies[name].delay(rng.uniform(0.05, 0.5))
-            case "repeat":
-                self._proxies[name].repeat(rng)
-            case "full":
-                if name not in self.disks:
-                    return False
+            case "kill" if self.kill(name):
+                return partial(self.start, name)
+            case "stop" if self.signal(name, signal.SIGSTOP):
+                return partial(self.signal, name, signal.SIGCONT)
+            case "cut" if proxy:
+                proxy.refuse()
+                proxy.cut(rng.choice([0.5, 1.0]), rng)
+                return proxy.accept
+            case "freeze" if proxy:
+                proxy.freeze()
+                return proxy.thaw
+            case "delay" if proxy:
+                proxy.delay(rng.uniform(0.05, 0.5))
+                return partial(proxy.delay, 0.0)
+            case "repeat" if proxy and proxy.repeat(rng):
+                return lambda: None  # it ends by itself
+            case "full" if disk:
                 self._unwell.add(name)
-                self.disks[name].fill()
-        return True
-
-    def end(self, fault: Fault) -> None:
-        name = fault.victim
-        match fault.kind:
-            case "kill":
-                self._down.discard(name)
-                self._due.pop(name, None)
-                self.start(name)
-            case "stop":
-                self.signal(name, signal.SIGCONT)
-            case "cut":
-                self._proxies[name].accept()
-            case "freeze":
-                self._proxies[name].thaw()
-            case "delay":
-                self._proxies[name].delay(0.0)
-            case "full":
-                self.disks[name].free()
+                disk.fill()
+                return disk.make_room
+        return None
 
     def recover(self) -> None:
         """No fault is left. A client whose disk was full forgets what is settled when it starts again."""
         for name in self._unwell & set(self.clients):
-            if name in self.sandbox.processes:
-                self.sandbox.kill(name)
+            if self.kill(name):
                 self.start(name)
         self.until(lambda: not self._due, "everybody to be up")
 
@@ -259,12 +179,11 @@ class World:
                         held.append(f"{name} holds {target}")
         return held
 
-    def temporary(self) -> Iterator[Path]:
+    def temporary(self) -> list[str]:
         """Files that were begun and never finished. The model store sweeps its own after an hour."""
-        yield from self.directory.rglob("*.tmp")
-        for path in self.directory.rglob(".incoming-*"):
-            if path.parent != self.directory / "reducer" / "models":
-                yield path
+        store = self.directory / "reducer" / "models"
+        begun = [*self.directory.rglob("*.tmp"), *self.directory.rglob(".incoming-*")]
+        return [str(path) for path in begun if path.parent != store]
 
     def processes_left(self) -> list[str]:
         """Whoever is still in a session that one of our processes led."""
@@ -273,7 +192,7 @@ class World:
             with suppress(OSError):
                 fields = stat.read_text().rpartition(")")[2].split()
                 if int(fields[3]) in self.pids and fields[0] != "Z":
-                    left.append(f"process {stat.parent.name} was left behind")
+                    left.append(f"process {stat.parent.name}")
         return left
 
     def _mount_disks(self, stack: ExitStack) -> None:
@@ -284,7 +203,6 @@ class World:
         }
         try:
             for name, path in places.items():
-                self.disks[name] = Disk(path)
-                stack.callback(self.disks[name].close)
+                self.disks[name] = stack.enter_context(Disk(path))
         except OSError as error:
             self.no_disks = str(error).splitlines()[0]

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ports import settled_port
 
 from fedn.cli.rest_client import Reducer
 from fedn.domain.errors import Unavailable
 from fedn.helpers.files import seed_file
 from fedn.sandbox.flat import largest_difference
-from fedn.sandbox.processes import Sandbox, free_port
+from fedn.sandbox.processes import Sandbox
 
 APP = f"{Path(__file__).with_name('gated_app.py')}:app"
 PATIENCE = 60.0
@@ -104,7 +105,7 @@ def running(
 ) -> Iterator[Running]:
     """A reducer and ``combiners``; start the clients with ``sandbox.start_client``."""
     monkeypatch.setenv("FEDN_TEST_DIR", str(directory))
-    sandbox = Sandbox(directory, combiners, 0, free_port(0), app=APP)
+    sandbox = Sandbox(directory, combiners, 0, settled_port(), app=APP)
     with sandbox, Reducer(sandbox.url) as reducer:
         sandbox.clients = clients
         federation = Running(sandbox, reducer)

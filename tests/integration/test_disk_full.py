@@ -1,20 +1,19 @@
 """A disk that is full, at each tier in turn: the session says why it waits, and goes on when there is room.
 
-The disks are real and small, and full of one file that is removed in the end. Mounting takes a privilege;
-where it is missing these tests are skipped.
+The disks are real; a full one is no larger than what is on it. Mounting takes a privilege; where it is
+missing these tests are skipped.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from disk import Disk
 from federations import Running, names, running
 
 from fedn.client.state_dir import claim
@@ -26,49 +25,21 @@ from fedn.stores.sqlite import SqliteState
 from fedn.testing.contracts.samples import build_trail, successor
 
 ELEMENTS = 150_000
-DISK = "4m"
 ROUNDS = 2
 
 
-class Disk:
-    """A small file system of its own at ``path``."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def fill(self) -> None:
-        """Not one byte more."""
-        with (self.path / "filler").open("wb", buffering=0) as filler:
-            for size in (65536, 1):
-                try:
-                    while filler.write(bytes(size)):
-                        pass
-                except OSError:
-                    continue
-
-    def make_room(self) -> None:
-        (self.path / "filler").unlink()
-
-
 @pytest.fixture
-def mounted(request: pytest.FixtureRequest) -> Iterator[Callable[[Path], Disk]]:
+def mounted() -> Iterator[Callable[[Path], Disk]]:
     """Mounts disks, and unmounts them after everything that uses them has ended."""
-    disks: list[Path] = []
+    with ExitStack() as disks:
 
-    def mount(path: Path) -> Disk:
-        path.mkdir(parents=True)
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "fedn-test", str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            pytest.skip(f"mounting a small disk is not permitted here: {done.stderr.strip()}")
-        disks.append(path)
-        return Disk(path)
+        def mount(path: Path) -> Disk:
+            try:
+                return disks.enter_context(Disk(path))
+            except OSError as error:
+                pytest.skip(f"mounting a disk is not permitted here: {error}")
 
-    if os.geteuid():
-        pytest.skip("mounting a small disk takes root")
-    yield mount
-    for path in disks:
-        subprocess.run(["umount", str(path)], check=True)
+        yield mount
 
 
 def start(federation: Running) -> str:

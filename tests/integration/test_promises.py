@@ -8,24 +8,28 @@ from pathlib import Path
 
 import pytest
 from federations import names
-from promise_rows import CALLS, JOURNALED, ROWS, STORE, Row, heard, mark
+from ports import settled_port
+from promise_rows import CALLS, FIRST, JOURNALED, ROWS, STORE, Row, heard, mark
 from promised import CLIENTS, LARGE, SMALL, promised
+from proxy import Proxy
 from trip import Trip
 
-from fedn.sandbox.processes import HOST, free_port
-from fedn.testing.proxy import Proxy
+from fedn.sandbox.processes import HOST
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_promise(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trips = {row.at: row.trip, **row.also}
-    with promised(tmp_path, monkeypatch, trips, row.gates) as federation:
-        session = federation.start(LARGE if row.large else SMALL, rounds=2)
+    with promised(tmp_path, monkeypatch, row.trips, row.gates) as federation:
+        session = federation.start(LARGE if row.large else SMALL, rounds=row.rounds)
         federation.tripped(row.at)
         if row.dies:
             federation.sandbox.kill(row.dies)
+        if row.trip.how == "stop" and row.kills:
+            federation.wake(row.at)
         if row.pauses:
             federation.pause(row.pauses)
+        if row.dies.startswith("client"):
+            federation.until(lambda: federation.left(row.dies))
         federation.until(lambda: row.until(federation, session))
         if row.moves:
             federation.sandbox.homes[0] = "combiner-2"
@@ -33,17 +37,21 @@ def test_promise(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
             federation.sandbox.start(row.dies)
         if row.sleeps:
             federation.wake(row.sleeps)
+        if row.returns:
+            federation.until(lambda: federation.at_work(row.dies or row.sleeps or "reducer"))
         for name in row.also:
             federation.tripped(name)
         federation.open_gate()
         session = session or federation.only_session()
-        federation.kept_promise(session, row.trained, [CLIENTS] * 2)
+        for name in row.late:
+            federation.caught_up(name)
+        federation.kept_promise(session, row.trained, [CLIENTS] * row.rounds)
 
 
 def test_client_gone_for_good_between_receipt_and_crash_of_its_combiner(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with promised(tmp_path, monkeypatch, {"client-1": heard("Receipt", "mark")}, (0, 2)) as federation:
+    with promised(tmp_path, monkeypatch, {"client-1": heard("Receipt", "mark")}, FIRST) as federation:
         session = federation.start(rounds=1, min_clients=2)
         federation.tripped("client-1")
         federation.sandbox.kill("client-1")
@@ -53,6 +61,27 @@ def test_client_gone_for_good_between_receipt_and_crash_of_its_combiner(
         federation.finished(session)
         federation.sandbox.start("client-1")  # its update is settled as not counted, and goes
         federation.kept_promise(session, {}, [CLIENTS[1:]])
+
+
+def test_combiner_restarted_under_the_same_name_while_its_round_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The only one, so its clients come back to it; one that was folded there has died with it."""
+    trips = {"client-1": heard("Receipt", "mark")}
+    with promised(tmp_path, monkeypatch, trips, FIRST, homes=("combiner-1",) * 3) as federation:
+        [old] = federation.reducer.get("/combiners")["combiners"]
+        session = federation.start(rounds=2)
+        federation.tripped("client-1")
+        federation.sandbox.kill("combiner-1")
+        federation.sandbox.kill("client-1")
+        federation.sandbox.start("combiner-1")
+        federation.sandbox.start("client-1")
+        federation.until(lambda: federation.clients_at("combiner-1") == set(CLIENTS))
+        federation.open_gate()
+        federation.kept_promise(session, {}, [CLIENTS] * 2)
+        parts = federation.records(session)[1]["parts"]
+        assert parts[0]["part"] == 0
+        assert old["incarnation"] not in {part["incarnation"] for part in parts}
 
 
 @pytest.mark.parametrize("instant", ["while-clients-train", "between-blob-and-record"])
@@ -66,7 +95,7 @@ def test_reducer_killed_with_several_sessions_under_way(
         if commits
         else {"client-1": heard("Receipt", "mark")}
     )
-    with promised(tmp_path, monkeypatch, trip, () if commits else (0, 2)) as federation:
+    with promised(tmp_path, monkeypatch, trip, () if commits else FIRST) as federation:
         sessions = [federation.start(rounds=2) for _ in range(3)]
         if commits:
             federation.open_gate()
@@ -86,7 +115,7 @@ def test_reducer_killed_with_several_sessions_under_way(
 def test_client_moves_between_release_and_tombstone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reducer dies right after the old combiner put up its tombstone: it asks again."""
     trips = {"client-1": JOURNALED, "reducer": Trip(f"{CALLS}.release", when="after")}
-    with promised(tmp_path, monkeypatch, trips, (0, 2)) as federation:
+    with promised(tmp_path, monkeypatch, trips, FIRST) as federation:
         session = federation.start(rounds=2)
         federation.tripped("client-1")
         federation.sandbox.kill("client-1")
@@ -106,7 +135,7 @@ TRAINING = {"client-1": mark("fedn.client.trainer:AppTrainer.train")}
 
 def test_link_to_reducer_cut_while_a_round_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither combiners nor clients reach the reducer; it reaches the combiners, and that is enough."""
-    port = free_port(0)
+    port = settled_port()
     with Proxy(f"{HOST}:{port}") as link:
         by = (f"--reducer=http://{link.address}",)
         more = dict.fromkeys(["combiner-1", "combiner-2", *CLIENTS], by)
@@ -124,7 +153,7 @@ def test_link_to_a_combiner_cut_for_longer_than_the_graces(
     how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """combiner-1 has folded client-1 when reducer and clients lose it; later it is back, as it was."""
-    port = free_port(0)
+    port = settled_port()
     with Proxy(f"{HOST}:{port}") as link:
         more = {"combiner-1": (f"--port={port}", f"--advertise={link.address}")}
         trips = {"client-1": heard("Receipt", "mark")}

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from federations import Running, running
+from proxy import Proxy
 
 from fedn.helpers.files import seed_file
 from fedn.sandbox.processes import HOST, free_port
-from fedn.testing.proxy import Proxy
 
 ELEMENTS = 10_000_000
 MODEL = 4 * ELEMENTS

@@ -1,7 +1,8 @@
 """Runs ``fedn …`` so that one exact instant of it goes wrong: ``python trip.py '<trip>' <arguments>``.
 
 A trip wraps one function of the product; nothing in the product knows of it. It touches a marker file
-right before it acts, and never acts again while that file is there: a restarted process runs on.
+right before it acts, and never acts again while that file is there: a restarted process runs on. A call
+that is late or made twice has another file once that is done.
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ class Armed:
             case "mark":
                 pass
 
+    def done(self) -> None:
+        """What comes late or twice has come."""
+        done(Path(self.trip.marker)).touch()
+
     @property
     def delay(self) -> float:
         return float(self.trip.how.partition("=")[2] or 0)
@@ -87,14 +92,18 @@ class Armed:
         return self._plain(function)
 
     def _plain(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def late(*arguments: Any, **named: Any) -> None:
+            function(*arguments, **named)
+            self.done()
+
         def call(*arguments: Any, **named: Any) -> Any:
             if self.due("before", arguments):
                 self.act()
                 if self.delay:
-                    asyncio.get_running_loop().call_later(self.delay, function, *arguments)
+                    asyncio.get_running_loop().call_later(self.delay, late, *arguments)
                     return None
                 if self.trip.how == "twice":
-                    function(*arguments, **named)
+                    late(*arguments, **named)
             result = function(*arguments, **named)
             if self.due("after", arguments):
                 self.act()
@@ -104,12 +113,14 @@ class Armed:
 
     def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def call(*arguments: Any, **named: Any) -> Any:
-            if self.due("before", arguments):
+            if due := self.due("before", arguments):
                 self.act()
                 await asyncio.sleep(self.delay)
                 if self.trip.how == "twice":
                     await function(*arguments, **named)
             result = await function(*arguments, **named)
+            if due:
+                self.done()
             if self.due("after", arguments):
                 self.act()
             return result
@@ -124,6 +135,9 @@ class Armed:
                 await asyncio.sleep(self.delay)
                 if self.trip.how == "twice":
                     beside = asyncio.create_task(drained(function(*arguments, **named)))
+                    beside.add_done_callback(lambda _: self.done())
+                else:
+                    self.done()
             async for item in function(*arguments, **named):
                 yield item
                 if self.due("after", arguments):
@@ -132,6 +146,11 @@ class Armed:
                 await beside
 
         return call
+
+
+def done(marker: Path) -> Path:
+    """The file that is there when what came late or twice has come."""
+    return marker.with_name(f"{marker.name}-done")
 
 
 async def drained(stream: AsyncIterator[Any]) -> None:

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 import grpc
 import pytest
+from proxy import Proxy
 
-from fedn.testing.proxy import Proxy
 from fedn.wire.channel import new_server, open_channel
 
 PATIENCE = 20.0

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from fedn.testing.replay import say_again
+from replay import say_again
 
 T = TypeVar("T")
 
