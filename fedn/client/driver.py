@@ -1,7 +1,7 @@
 """The client at work: maps the machine's commands to calls on its combiner, its trainer and its journal.
 
-One event loop; training, validation and fsync run in worker threads. `run` goes on until it is
-cancelled: it finds a combiner, attaches, works, and finds another one when that goes away.
+One event loop; training, validation and keeping an update run in worker threads. `run` goes on until it
+is cancelled: it finds a combiner, attaches, works, and finds another one when that goes away.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ WELCOME_SECONDS, AGAIN_SECONDS = 5.0, 1.0
 BEAT_LEAST = 0.05
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 5.0
+BACKOFF_DOUBLINGS = 10
+"""More make no difference, and a thousand would overflow."""
 ROOM_AGAIN = 3
 """A full disk is looked at again as after so many failed tries: half a second to five."""
 
@@ -202,13 +204,15 @@ class Client:
     def _do(self, command: mc.Command) -> None:
         match command:
             case mc.DoTask(task):
-                self._spawn(self._work(task))
+                fault = "internal fault, see the traceback in this client's log"
+                self._spawn(self._work(task), mc.WorkFailed(mc.key_of(task), fault, final=True))
             case mc.SendOffer(header, 0):
                 self._offer(header)
             case mc.SendOffer(header, attempt):
-                self._spawn(self._offer_later(header, attempt))
+                again = mc.ReofferAsked(header.session, header.round)
+                self._spawn(self._offer_later(header, attempt), again)
             case mc.SendUpload(header, grant, offset):
-                self._spawn(self._upload(header, grant, offset))
+                self._spawn(self._upload(header, grant, offset), mc.UploadBroke(header, grant))
             case mc.ForgetUpdate(header):
                 self._fresh = ("", b"") if self._fresh[0] == header.digest else self._fresh
                 self._forget(header)
@@ -225,8 +229,8 @@ class Client:
         """What can't be forgotten now (a full disk) is offered, and settled, again after a restart."""
         try:
             self._journal.settle(header.session, header.round)
-        except OSError as error:
-            log.error("an update stays in the journal: %s", error, extra={"round": header.round})
+        except StoreUnavailable as error:
+            log.error("an update stays in the journal: %s", error.message, extra={"round": header.round})
 
     async def _work(self, task: m.Task) -> None:
         """Fetch the model and run the user's code; say how it went."""
@@ -315,7 +319,7 @@ class Client:
         """A small update rides along with its offer."""
         inline = b""
         if header.size <= INLINE_BYTES:
-            with suppress(OSError):  # unreadable: the upload will say so
+            with suppress(OSError, ValueError):  # unreadable: the upload will say so
                 inline = b"".join(bytes(chunk) for chunk in self._journal.read(header, 0))
         self._send(m.UpdateOffered(header, inline))
 
@@ -336,20 +340,27 @@ class Client:
         for chunk in split(file, offset) if digest == header.digest else self._journal.read(header, offset):
             yield chunk
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], otherwise: mc.Event) -> None:
+        """The machine waits for what comes of ``work``: ``otherwise``, if it breaks in an unknown way."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._reap)
+        task.add_done_callback(partial(self._reap, otherwise))
 
-    def _reap(self, task: asyncio.Task[None]) -> None:
+    def _reap(self, otherwise: mc.Event, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("client task failed: %s", error, exc_info=error)
+        if task.cancelling():  # by `close`
+            return
+        try:
+            task.result()
+        except (Exception, asyncio.CancelledError) as error:
+            log.error("client task failed", exc_info=error)
+            self._decide(otherwise)
 
 
 def backoff(attempt: int) -> float:
     """Seconds to wait before try ``attempt`` + 1: doubling from 0.1 to 5, then cut by up to half."""
-    return random.uniform(0.5, 1.0) * min(BACKOFF_MOST, BACKOFF_FIRST * 2.0**attempt)
+    pause = BACKOFF_FIRST * 2.0 ** min(attempt, BACKOFF_DOUBLINGS)
+    return random.uniform(0.5, 1.0) * min(BACKOFF_MOST, pause)
 
 
 async def _drain(queue: asyncio.Queue[m.ClientMessage | None]) -> AsyncIterator[m.ClientMessage]:

@@ -19,7 +19,7 @@ from fedn.domain.errors import Busy, FednError, InvalidInput, StoreUnavailable
 from fedn.domain.ids import SessionId
 from fedn.domain.update import UpdateHeader, check_header
 from fedn.ports import Buffer
-from fedn.stores.disk import make_directory, write_durably
+from fedn.stores.disk import disk_errors, make_directory, write_durably
 from fedn.wire.chunks import split
 
 log = logging.getLogger("fedn.client")
@@ -81,14 +81,15 @@ class FileJournal:
         yield from split(memoryview(mapping), skip + offset)
 
     def settle(self, session: SessionId, round: int) -> None:
-        """Forget an update, or move it to the kept ones. Again: nothing."""
+        """Forget an update, or move it to the kept ones. Again: nothing. Raises StoreUnavailable."""
         header = self._held.get((session, round))
         if header is None:
             return
         if self._kept:
             self._keep(header, self._kept)
         self._note_past(session, round)
-        self._path(session, round).unlink(missing_ok=True)
+        with disk_errors(self._directory):
+            self._path(session, round).unlink(missing_ok=True)
         del self._held[session, round]
 
     def held(self) -> list[UpdateHeader]:
@@ -100,14 +101,12 @@ class FileJournal:
         return dict(self._past)
 
     def _note_past(self, session: SessionId, round_: int) -> None:
-        """Before the update goes, lest a crash leave neither; a full disk must not keep it from going."""
+        """Before the update goes, lest a power cut leave neither; a full disk must not keep it from going."""
         self._past[session] = max(round_, self._past.pop(session, 0))
         for forgotten in list(self._past)[:-_MAX_SESSIONS]:
             del self._past[forgotten]
-        aside = self._directory / "past.tmp"
         with suppress(OSError):
-            aside.write_bytes(canonical_json(self._past))
-            aside.replace(self._directory / "past.json")
+            write_durably(self._directory / "past.json", [canonical_json(self._past)])
 
     def _path(self, session: SessionId, round_: int) -> Path:
         return self._directory / f"{session}-{round_}.update"
@@ -140,17 +139,10 @@ class FileJournal:
         self._held[header.session, header.round] = header
 
     def _keep(self, header: UpdateHeader, kept: Path) -> None:
-        kept.mkdir(parents=True, exist_ok=True)
-        name = f"{header.session}-{header.round}-{header.digest}.safetensors"
-        aside = kept / f".{name}.tmp"
-        try:
-            with aside.open("wb") as file:
-                for chunk in self.read(header, 0):
-                    file.write(chunk)
-            aside.replace(kept / name)
-        except OSError:
-            aside.unlink(missing_ok=True)
-            raise
+        make_directory(kept)
+        with disk_errors(kept):
+            name = f"{header.session}-{header.round}-{header.digest}.safetensors"
+            write_durably(kept / name, (bytes(chunk) for chunk in self.read(header, 0)))
 
 
 def _read_past(path: Path) -> dict[SessionId, int]:

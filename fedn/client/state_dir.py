@@ -64,7 +64,7 @@ def claim(parent: Path, name: str = "") -> StateDir:
 
 
 def _claim(path: Path, name: str) -> StateDir:
-    path.mkdir(exist_ok=True)
+    make_directory(path)
     lock = FileLock(path / "lock", timeout=0)
     try:
         lock.acquire()

@@ -82,7 +82,7 @@ class AppTrainer:
     def _call(self, what: str, function: Callable[..., Any], task: Task, *arguments: Any) -> Any:
         try:
             return function(*arguments)
-        except (Exception, SystemExit) as error:  # the user's code may raise anything
+        except BaseException as error:  # the user's code may raise anything; the thread is its own
             if isinstance(error, FednError) and not what.startswith("app."):
                 raise
             context = {"session": task.session, "round": task.round, "client": self._client}

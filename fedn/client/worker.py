@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -16,11 +17,11 @@ T = TypeVar("T")
 
 
 async def in_own_thread(work: Callable[[], T]) -> T:
-    """The result of ``work``, run in a daemon thread."""
+    """The result of ``work``, run in a daemon thread. Raises what it raises, but only ever an Exception."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 
-    def finish(result: T | None, error: BaseException | None) -> None:
+    def finish(result: T | None, error: Exception | None) -> None:
         if done.done():
             return
         if error is not None:
@@ -33,9 +34,18 @@ async def in_own_thread(work: Callable[[], T]) -> T:
         try:
             result = work()
         except BaseException as raised:
-            error = raised
+            error = _harmless(raised)
         with suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(finish, result, error)
 
     threading.Thread(target=run, name="training", daemon=True).start()
     return await done
+
+
+def _harmless(error: BaseException) -> Exception:
+    """What would end whoever waits, or never reach it, as a RuntimeError that says what it was."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    told = RuntimeError(traceback.format_exception_only(error)[0].strip())
+    told.__cause__ = error
+    return told

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 import httpx
 
@@ -15,6 +15,8 @@ from fedn.wire.channel import is_loopback
 from fedn.wire.chunks import CHUNK_BYTES
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+
+T = TypeVar("T")
 
 
 class HttpReducer:
@@ -32,12 +34,11 @@ class HttpReducer:
         await self._post("/combiners", {
             "protocol": registration.protocol, "combiner": registration.combiner,
             "address": registration.address, "incarnation": registration.incarnation,
-        })  # fmt: skip
+        }, _protocol)  # fmt: skip
 
     async def assign(self, client: ClientId, prefer: str, avoid: str) -> Assignment:
         wanted = {"client": client, "prefer": prefer, "avoid": avoid, "protocol": PROTOCOL_VERSION}
-        answer = await self._post("/clients/assignment", wanted)
-        return Assignment(CombinerName(answer["combiner"]), answer["address"])
+        return await self._post("/clients/assignment", wanted, _assignment)
 
     async def fetch_model(self, request: FetchRequest) -> AsyncIterator[Buffer]:
         headers = {"Range": f"bytes={request.offset}-"} if request.offset else {}
@@ -54,15 +55,18 @@ class HttpReducer:
     async def close(self) -> None:
         await self._http.aclose()
 
-    async def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def _post(self, path: str, body: dict[str, Any], read: Callable[[Any], T]) -> T:
+        """What ``read`` makes of the answer; one that it can't read is a stranger's, and a broken link."""
         try:
             answer = await self._http.post(path, json=body)
         except httpx.HTTPError as error:
             raise self._broken(error) from None
         if answer.is_error:
             raise self._error(answer)
-        result: dict[str, Any] = answer.json()
-        return result
+        try:
+            return read(answer.json())
+        except (ValueError, KeyError, TypeError):
+            raise self._stranger(answer) from None
 
     def _broken(self, error: httpx.HTTPError) -> LinkBroken:
         return LinkBroken(
@@ -76,4 +80,15 @@ class HttpReducer:
             error = error_from(shape["code"], str(shape["error"]))
         except (ValueError, KeyError, TypeError):
             error = None
-        return error or LinkBroken(f"{self._url} answered {answer.status_code}; is it a reducer?")
+        return error or self._stranger(answer)
+
+    def _stranger(self, answer: httpx.Response) -> LinkBroken:
+        return LinkBroken(f"{self._url} answered {answer.status_code}, not as a reducer would; is it one?")
+
+
+def _protocol(answer: Any) -> int:
+    return int(answer["protocol"])
+
+
+def _assignment(answer: Any) -> Assignment:
+    return Assignment(CombinerName(str(answer["combiner"])), str(answer["address"]))

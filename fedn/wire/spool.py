@@ -1,8 +1,8 @@
 """Where bytes from the wire wait until they are known to be right.
 
-The combiner spools uploads before it folds them, the reducer spools parts before it merges them.
-Small ones stay in memory; larger ones go to an unlinked temporary file, so that their pages belong to
-the file cache, not to the process, and vanish with it.
+The combiner spools uploads before it folds them. Small ones stay in memory; larger ones go to an
+unlinked temporary file, so that their pages belong to the file cache, not to the process, and vanish
+with it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,6 @@ class Spool:
         self._memory = bytearray()
         self._directory = directory
         self._file: IO[bytes] | None = _temporary(directory) if size > IN_MEMORY_BYTES else None
-
-    @property
-    def complete(self) -> bool:
-        """Whether every byte has arrived."""
-        return self.offset == self.size
 
     def write(self, chunk: bytes | bytearray | memoryview) -> None:
         """Append ``chunk`` and hash it, or keep nothing of it.
@@ -80,15 +75,6 @@ class Spool:
                 view.release()
                 if mapping is not None:
                     mapping.close()
-
-    def reset(self) -> None:
-        """Forget what has arrived; the next byte is the first again."""
-        self.offset = 0
-        self._hash = hashlib.sha256()
-        self._memory = bytearray()
-        if self._file is not None:
-            self._file.seek(0)
-            self._file.truncate()
 
     def close(self) -> None:
         """Give the room back. Calling it twice is harmless."""

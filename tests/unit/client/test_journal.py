@@ -107,6 +107,51 @@ def test_kept_updates_are_moved_byte_for_byte(tmp_path: Path) -> None:
     assert not list((tmp_path / "journal").glob("*.update"))
 
 
+# --- what a power cut leaves -------------------------------------------------------------------------
+
+
+def inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
+def test_an_update_goes_only_when_its_settlement_is_on_disk(
+    tmp_path: Path, disk_calls: list[tuple[str, int]]
+) -> None:
+    journal = FileJournal(tmp_path, LIMIT)
+    add(journal, 1)
+    update = inode(next(tmp_path.glob("*.update")))
+    disk_calls.clear()
+    journal.settle(S, 1)
+    past = inode(tmp_path / "past.json")
+    assert disk_calls == [("fsync", past), ("replace", past), ("fsync", inode(tmp_path)), ("unlink", update)]
+
+
+def test_an_update_goes_only_when_the_kept_one_is_on_disk(
+    tmp_path: Path, disk_calls: list[tuple[str, int]]
+) -> None:
+    kept = tmp_path / "kept"
+    journal = FileJournal(tmp_path / "journal", LIMIT, kept)
+    add(journal, 1)
+    update = inode(next((tmp_path / "journal").glob("*.update")))
+    disk_calls.clear()
+    journal.settle(S, 1)
+    copy = inode(next(kept.iterdir()))
+    story = [("mkdir", inode(kept)), ("fsync", inode(tmp_path)),
+             ("fsync", copy), ("replace", copy), ("fsync", inode(kept))]  # fmt: skip
+    assert disk_calls[: len(story)] == story
+    assert disk_calls[-1] == ("unlink", update)
+
+
+def test_an_update_that_can_not_be_kept_stays(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("in the way")
+    journal = FileJournal(tmp_path / "journal", LIMIT, kept)
+    update = add(journal, 1)
+    with pytest.raises(StoreUnavailable, match="kept"):
+        journal.settle(S, 1)
+    assert FileJournal(tmp_path / "journal", LIMIT).held() == [update]
+
+
 # --- what a crash leaves -----------------------------------------------------------------------------
 
 

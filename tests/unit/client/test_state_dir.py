@@ -66,6 +66,14 @@ def test_the_same_name_elsewhere_is_another_client(tmp_path: Path) -> None:
     other.release()
 
 
+def test_a_claimed_directory_survives_a_power_cut(tmp_path: Path, disk_calls: list[tuple[str, int]]) -> None:
+    claim(tmp_path / "clients", "ann").release()
+    above, parent, own = (
+        p.stat().st_ino for p in (tmp_path, tmp_path / "clients", tmp_path / "clients" / "ann")
+    )
+    assert disk_calls[:4] == [("mkdir", parent), ("fsync", above), ("mkdir", own), ("fsync", parent)]
+
+
 def test_everything_lies_below_its_own_directory(tmp_path: Path) -> None:
     held = claim(tmp_path, "ann")
     held.release()

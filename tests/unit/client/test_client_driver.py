@@ -1,0 +1,151 @@
+"""The client's driver: its pauses, and what becomes of work that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedn.client.driver import backoff
+from fedn.domain.ids import SessionId, digest_of
+from fedn.domain.messages import UpdateOffered
+from fedn.domain.update import UpdateHeader
+from fedn.testing.federation import Federation
+
+SMALL, LARGE = {"w": np.zeros(4)}, {"w": np.zeros(20_000)}
+"""A small model and its updates ride along; a large one is fetched, its updates are uploaded."""
+
+
+@pytest.mark.parametrize(
+    ("attempt", "most"), [(0, 0.1), (1, 0.2), (5, 3.2), (6, 5.0), (1024, 5.0), (10**6, 5.0)]
+)
+def test_pauses_grow_to_a_bound_and_stay_there(attempt: int, most: float) -> None:
+    assert most / 2 <= backoff(attempt) <= most
+
+
+class Counting:
+    """Remembers its rounds; raises what it is told to, once."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.trained: list[int] = []
+        self.error = error
+
+    def train(self, model: Any, config: Any) -> Any:
+        self.trained.append(config["round"])
+        error, self.error = self.error, None
+        if error:
+            raise error
+        return model, 10
+
+
+class Unprintable(Exception):
+    """Not even its own reason can be told."""
+
+    def __str__(self) -> str:
+        raise self
+
+
+class Clumsy:
+    """A link to a combiner that breaks as no link should, once in each of the calls named."""
+
+    def __init__(self, link: Any, faults: dict[str, BaseException]) -> None:
+        self._link, self._faults = link, faults
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._faults:
+            return getattr(self._link, name)
+        return partial(_stream if name == "fetch_model" else _call, self._faults.pop(name))
+
+
+async def _call(error: BaseException, *_: Any) -> None:
+    raise error
+
+
+async def _stream(error: BaseException, *_: Any) -> AsyncIterator[bytes]:
+    raise error
+    yield b""
+
+
+async def two_clients(federation: Federation, second: Counting) -> None:
+    await federation.add_combiner("combiner-1")
+    await federation.story.until("network_changed", combiners=1)
+    await federation.add_client("client-1", Counting())
+    await federation.add_client("client-2", second)
+
+
+def contributors(federation: Federation, session: Any, number: int) -> list[str]:
+    return sorted(c.client for c in federation.state.record(session, number).record.contributors)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SystemExit(3), "app.train(): raised SystemExit: 3"),
+        (KeyboardInterrupt("no"), "app.train(): raised KeyboardInterrupt: no"),
+        (asyncio.CancelledError("stop"), "app.train(): raised CancelledError: stop"),
+        (Unprintable(), "internal fault"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
+)
+async def test_whatever_the_users_code_raises_fails_its_task_alone(
+    tmp_path: Path, error: BaseException, reason: str
+) -> None:
+    async with Federation(tmp_path) as federation:
+        app = Counting(error)
+        await two_clients(federation, app)
+        await federation.story.until("network_changed", clients=2)
+        info = await federation.start_session(SMALL, rounds=2, min_clients=1, validate=False)
+        await federation.story.until("session_finished")
+        [absence] = federation.state.record(info.session, 1).record.refused
+        assert absence.client == "client-2"
+        assert reason in absence.reason
+        assert contributors(federation, info.session, 2) == ["client-1", "client-2"]
+        assert app.trained == [1, 2]
+
+
+async def clumsy_client(federation: Federation, **faults: BaseException) -> Counting:
+    """The second client's link has these faults."""
+    app = Counting()
+    await two_clients(federation, app)
+    client = federation.clients["client-2"]
+    dial = client._dial
+    client._dial = lambda address: Clumsy(dial(address), faults)
+    await federation.story.until("network_changed", clients=2)
+    return app
+
+
+async def test_an_upload_that_breaks_in_an_unknown_way_is_offered_again(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        app = await clumsy_client(federation, submit=ZeroDivisionError("a bug"))
+        info = await federation.start_session(LARGE, rounds=1, min_clients=2, validate=False)
+        await federation.story.until("session_finished")
+        assert contributors(federation, info.session, 1) == ["client-1", "client-2"]
+        assert app.trained == [1]
+
+
+async def test_work_that_is_cancelled_although_nobody_asked_for_it_has_failed(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        app = await clumsy_client(federation, fetch_model=asyncio.CancelledError())
+        info = await federation.start_session(LARGE, rounds=2, min_clients=1, validate=False)
+        await federation.story.until("session_finished")
+        [absence] = federation.state.record(info.session, 1).record.refused
+        assert absence.client == "client-2"
+        assert "internal fault" in absence.reason
+        assert app.trained == [2]
+
+
+async def test_an_update_whose_file_was_emptied_is_offered_without_its_bytes(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        await two_clients(federation, Counting())
+        client, file = federation.clients["client-1"], b"weights"
+        digest = digest_of(file)
+        header = UpdateHeader(SessionId("s"), 1, client.info.client, digest, 1, len(file), digest, digest)
+        client._journal.add(header, file)
+        (tmp_path / "client-1" / "journal" / "s-1.update").write_bytes(b"")
+        client._offer(header)
+        assert client._outbox.get_nowait() == UpdateOffered(header, b"")
