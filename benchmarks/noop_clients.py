@@ -1,6 +1,6 @@
 """Real clients around a trainer that does next to nothing: several in one process, as the floor has them.
 
-Each has its own gRPC link, its own journal (one fsync an update) and its own model cache. Only
+Each has its own gRPC link, its own journal (with its fsyncs) and its own model cache. Only
 training is left out. Run as ``python -m benchmarks.noop_clients URL DIRECTORY NUMBER...``.
 """
 

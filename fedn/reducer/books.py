@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-from fedn.domain.errors import Conflict, StoreUnavailable
+from fedn.domain.errors import Conflict, FednError, StoreUnavailable, Unavailable
 from fedn.domain.ids import SessionId
 from fedn.ports import StateStore
 
+log = logging.getLogger("fedn.reducer")
 T = TypeVar("T")
 
 RUNNING, PAUSED = "running", "paused"
@@ -19,13 +21,38 @@ PAUSE_FIRST, PAUSE_MOST = 0.1, 5.0
 """Seconds between tries."""
 
 
+Waiting = Callable[[str], None]
+"""Told why something has to be tried again, and with an empty reason that it went."""
+
+
+async def patiently(waiting: Waiting, work: Callable[..., T], *arguments: object) -> T:
+    """Read or write in a worker thread, again and again while a store is out of reach or full."""
+    pause = PAUSE_FIRST
+    while True:
+        try:
+            done = await asyncio.to_thread(work, *arguments)
+            waiting("")
+            return done
+        except StoreUnavailable as error:
+            waiting(error.message)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(PAUSE_MOST, pause * 2)
+
+
+def logged(what: str, session: SessionId) -> Waiting:
+    """Says in the log why ``what`` has to wait."""
+
+    def waiting(reason: str) -> None:
+        if reason:
+            log.warning("%s is tried again: %s", what, reason, extra={"session": session})
+
+    return waiting
+
+
 class Books:
     """One session's books. ``closed`` is set once the session's end is durable."""
 
-    def __init__(
-        self, store: StateStore, session: SessionId, term: int, waiting: Callable[[str], None]
-    ) -> None:
-        """``waiting`` is told why something has to be tried again, and with an empty reason that it went."""
+    def __init__(self, store: StateStore, session: SessionId, term: int, waiting: Waiting) -> None:
         self.closed = asyncio.Event()
         self._store = store
         self._session = session
@@ -35,17 +62,8 @@ class Books:
         self._one_at_a_time = asyncio.Lock()
 
     async def patiently(self, work: Callable[..., T], *arguments: object) -> T:
-        """Read or write in a worker thread, again and again while a store is out of reach or full."""
-        pause = PAUSE_FIRST
-        while True:
-            try:
-                done = await asyncio.to_thread(work, *arguments)
-                self._waiting("")
-                return done
-            except StoreUnavailable as error:
-                self._waiting(error.message)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.0))
-                pause = min(PAUSE_MOST, pause * 2)
+        """As the function of this name, with the session's own word for why it waits."""
+        return await patiently(self._waiting, work, *arguments)
 
     async def note(self, state: str, reason: str) -> None:
         """Keep that the session runs or is paused. Raises Conflict when it has ended."""
@@ -78,14 +96,18 @@ class Hindrances:
             self._reasons[source] = reason
             self._tell(reason)
 
+    def blame(self, combiner: str, error: FednError) -> None:
+        """Note what a combiner answered instead of what it was asked for."""
+        self.note(combiner, f"combiner {combiner}: {error.message}")
+
     async def noted(self, combiner: str, events: AsyncIterator[T]) -> AsyncIterator[T]:
-        """A combiner's stream; that its disk is full is noted until its next event."""
+        """A combiner's stream; why it has to be asked for again is noted until its next event."""
         try:
             async for event in events:
                 self.note(combiner, "")
                 yield event
-        except StoreUnavailable as error:
-            self.note(combiner, f"combiner {combiner}: {error.message}")
+        except Unavailable as error:
+            self.blame(combiner, error)
             raise
 
     def joined(self, reason: str) -> str:

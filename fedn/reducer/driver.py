@@ -1,56 +1,45 @@
 """One session at work: maps its machine's commands to calls on combiners, stores and observers.
 
-`federation.py` owns the session drivers and feeds them network events. Everything here runs on one
-event loop; numerics and stores run in worker threads.
+`federation.py` owns the session drivers and feeds them network events; what comes in for the open round is
+kept by `intake.py`. Everything here runs on one event loop; numerics and stores run in worker threads.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from functools import partial
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 from fedn import plugins
 from fedn.aggregation.mean import PartMerger
 from fedn.domain import messages as m
 from fedn.domain.canonical import canonical_json
-from fedn.domain.errors import Damaged, FednError, NotFound
+from fedn.domain.errors import Conflict, FednError
 from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, derived_seed
 from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, RoundSpec, ValidationSpec
-from fedn.domain.update import UpdateHeader, finite_metrics
-from fedn.ports import (
-    ClientSelector,
-    CombinerLink,
-    MetricRow,
-    ModelStore,
-    Observed,
-    Observer,
-    SessionInfo,
-    StateStore,
-    Vector,
-)
+from fedn.domain.update import UpdateHeader
+from fedn.ports import ClientSelector, CombinerLink, ModelStore, Observed, Observer, SessionInfo, StateStore
 from fedn.reducer import machine as mc
 from fedn.reducer import round as rd
 from fedn.reducer.books import PAUSED, RUNNING, Books, Hindrances
-from fedn.reducer.merging import Committer, Part, check_part, read_inline, read_layout
+from fedn.reducer.intake import Intake
+from fedn.reducer.merging import Committer, read_inline, read_layout
 from fedn.reducer.network import Network
-from fedn.reducer.peers import Peer
+from fedn.reducer.peers import Peer, paused
 from fedn.reducer.records import ack_from_record, settle_from_record, summary
 from fedn.reducer.validating import gather_metrics
 
 log = logging.getLogger("fedn.reducer")
 
-T = TypeVar("T")
-
-PARTS_IN_FLIGHT = 2
-"""Large parts that are fetched at once; each takes eight bytes of memory per averaged element."""
+AGAIN_FIRST, AGAIN_MOST = 0.1, 10.0
+"""Seconds before a part that came to nothing is asked for again; doubled while its combiner goes on so."""
 Find = Callable[[CombinerName], Peer | None]
+Fault = Callable[[str], mc.Event]
 
 
 class SessionDriver:
@@ -82,18 +71,13 @@ class SessionDriver:
         self._config = canonical_json(dict(info.plan.config)).decode()
         self._aggregator = plugins.load("fedn.aggregators", info.plan.aggregator)()
         self._committer = Committer(state, models, term, info.session, info.plan)
-        self._layout: Layout | None = None
+        self._layout: Layout
+        self._intake: Intake
         self._inline = b""
         self._machine: mc.State | None = None
-        self._merger: PartMerger | None = None
-        self._fetched: dict[rd.PartKey, Vector] = {}
-        self._fetching = asyncio.Semaphore(PARTS_IN_FLIGHT)
-        self._opened: dict[rd.PartKey, asyncio.Event] = {}
-        self._parts: dict[rd.PartKey, asyncio.Task[None]] = {}
+        self._pauses: dict[CombinerName, float] = {}
         self._hindrances = Hindrances(lambda reason: self._tell("waiting", reason=reason))
         self._books = Books(state, info.session, term, partial(self._hindrances.note, "reducer"))
-        self._metrics: list[MetricRow] = []
-        self._received: dict[ClientId, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
@@ -103,7 +87,10 @@ class SessionDriver:
     async def start(self, network: Callable[[], Network]) -> None:
         """Begin, or go on after a restart, with the network as it is once the model is read."""
         self._layout = await self._books.patiently(read_layout, self._models, self._head)
-        self._inline = await self._books.patiently(read_inline, self._models, self._head)
+        self._inline = await self._books.patiently(
+            read_inline, self._models, self._head.model, self._head.model_size
+        )
+        self._intake = self._new_intake()
         unvalidated = await self._books.patiently(self._validation_missing)
         self._apply(mc.start(self.session, self._plan, self._head, network(), self._grace,
                              self._pause_reason, unvalidated))  # fmt: skip
@@ -137,7 +124,7 @@ class SessionDriver:
 
     def fail(self, reason: str) -> None:
         """End the session because of a fault of ours."""
-        self._decide(mc.CommitFailed(reason))
+        self._decide(mc.FaultFound(reason))
 
     @property
     def progress(self) -> Mapping[str, Any]:
@@ -149,7 +136,7 @@ class SessionDriver:
         }
         if isinstance(phase, mc.Running | mc.Committing):
             shown |= {"round": phase.round.number, "expected": self._expected}
-            shown["received"] = len(self._received)
+            shown["received"] = len(self._intake.received)
             shown["refused"], shown["lost"] = dict(phase.round.refused), dict(phase.round.lost)
         return shown
 
@@ -158,6 +145,13 @@ class SessionDriver:
         """How many clients the open round lists."""
         phase = self._machine.phase if self._machine else None
         return len(phase.round.place) if isinstance(phase, mc.Running | mc.Committing) else 0
+
+    @property
+    def combiners(self) -> frozenset[CombinerName]:
+        """Those that the open round has parts at."""
+        phase = self._machine.phase if self._machine else None
+        legs = phase.round.legs if isinstance(phase, mc.Running | mc.Committing) else {}
+        return frozenset(key.combiner for key, leg in legs.items() if leg.phase is not rd.Phase.VOID)
 
     def place_of(self, client: ClientId) -> str:
         """The combiner that waits for this client's update in the open round; '' if none does."""
@@ -171,6 +165,7 @@ class SessionDriver:
 
     async def close(self) -> None:
         """Stop without ending the session: a restarted reducer goes on with it."""
+        self._machine = None  # what is cut off now is nobody's answer
         if self._timer:
             self._timer.cancel()
         for task in self._tasks:
@@ -190,25 +185,29 @@ class SessionDriver:
         wake = mc.next_wake(self._machine)
         if wake is not None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_at(wake, lambda: self._decide(mc.Tick(self._now())))
+            self._timer = loop.call_at(wake, lambda: self._spawn(self._tick()))
         for command in commands:
             self._do(command)
 
+    async def _tick(self) -> None:
+        self._decide(mc.Tick(self._now()))
+
     def _do(self, command: mc.Command) -> None:
+        intake = self._intake
         match command:
             case rd.OpenPart(key, clients):
-                self._parts[key] = self._spawn(self._run_part(self._round, key, clients))
+                intake.followers[key] = self._spawn(self._run_part(intake, key, clients))
             case rd.FetchPart(key, header):
-                self._spawn(self._fetch(self._round, key, header))
+                self._spawn(self._fetch(intake, key, header))
             case rd.MergePart(key):
-                self._merge(key)
+                self._spawn(intake.add(key))
             case rd.AbortPart(key, reason, reoffer):
-                abort = m.AbortRound(self._term, self.session, self._round, key.part, reason, reoffer)
-                self._spawn(self._abort(key, abort))
+                abort = m.AbortRound(self._term, self.session, intake.number, key.part, reason, reoffer)
+                self._spawn(self._abort(intake, key, abort), None)
             case rd.AskRelease(combiner, client):
-                self._spawn(self._release(self._round, combiner, client))
+                self._spawn(self._release(intake, combiner, client))
             case rd.Admit(key, client):
-                self._spawn(self._admit(self._round, key, client))
+                self._spawn(self._admit(intake, key, client))
             case rd.Settle(combiner, client, round_, counted, reason):
                 settle = m.SettleUpdate(self._term, client, self.session, round_, counted, reason)
                 self._ask(combiner, lambda link: link.settle(settle))
@@ -216,24 +215,24 @@ class SessionDriver:
                 seed = derived_seed(self._plan.seed, round_, "selection")
                 self._spawn(self._select(clients, limit, seed))
             case mc.CommitRound():
-                self._spawn(self._commit(command))
+                self._spawn(self._commit(intake, command), mc.CommitFailed)
             case mc.AckRound(combiner, round_, counted):
                 ack = m.AckRound(self._term, self.session, round_, counted)
                 self._ask(combiner, lambda link: link.ack(ack))
             case mc.SettleFromRecord(combiner, header):
                 self._spawn(self._when_durable(
                     settle_from_record(self._store, self._term, self._find(combiner), header)
-                ))  # fmt: skip
+                ), None)  # fmt: skip
             case mc.AckFromRecord(combiner, incarnation, round_):
                 self._spawn(self._when_durable(ack_from_record(
                     self._store, self._term, self._find(combiner), incarnation, self.session, round_
-                )))  # fmt: skip
+                )), None)  # fmt: skip
             case mc.Validate():
-                self._spawn(self._validate(self._head, self._inline))
+                self._spawn(self._validate(self._head, self._inline), None)
             case mc.Announce(phase):
                 self._announce(phase)
             case mc.DropSums():
-                self._merger, self._fetched, self._received, self._opened = None, {}, {}, {}
+                self._intake = self._new_intake()
             case _:
                 assert_never(command)
 
@@ -245,12 +244,12 @@ class SessionDriver:
 
     async def _select(self, clients: tuple[ClientId, ...], limit: int, seed: int) -> None:
         try:
-            chosen = self._selector.select(clients, limit, seed)
+            chosen = tuple(self._selector.select(clients, limit, seed)) if clients else ()
         except Exception as error:  # a plug-in's fault ends the session that chose it
             log.exception("the selector failed", extra={"session": self.session})
             self.fail(f"selector {self._plan.selection!r} failed: {error}")
         else:
-            self._decide(mc.ClientsSelected(tuple(chosen)))
+            self._decide(mc.ClientsSelected(chosen))
 
     # --- rounds --------------------------------------------------------------------------------------
 
@@ -258,159 +257,129 @@ class SessionDriver:
     def _round(self) -> int:
         return self._head.round + 1
 
-    async def _run_part(self, number: int, key: rd.PartKey, clients: tuple[ClientId, ...]) -> None:
+    def _new_intake(self) -> Intake:
+        merger = PartMerger(self._layout, self._plan.averaging, self._aggregator)
+        return Intake(self.session, self._round, self._layout, merger, self._hindrances)
+
+    async def _run_part(self, intake: Intake, key: rd.PartKey, clients: tuple[ClientId, ...]) -> None:
         """Follow one part to its end, across broken links, until its combiner is lost."""
-        peer, layout = self._find(key.combiner), self._layout
-        if peer is None or layout is None:
+        peer = self._find(key.combiner)
+        if peer is None:
             return
         plan, head = self._plan, self._head
         spec = RoundSpec(
-            self._term, self.session, number, key.part, head.model, head.model_size, layout.digest, clients,
-            self._config, plan.seed, plan.round_deadline, plan.aggregator,
+            self._term, self.session, intake.number, key.part, head.model, head.model_size,
+            self._layout.digest, clients, self._config, plan.seed, plan.round_deadline, plan.aggregator,
             key.incarnation, self._inline,
         )  # fmt: skip
-        opened = self._opened.setdefault(key, asyncio.Event())
-        try:
-            wanted = partial(self._wanted, number, key)
 
-            def ask(link: CombinerLink) -> AsyncIterator[m.RoundEvent]:
-                return self._hindrances.noted(key.combiner, link.run_round(spec))
+        def ask(link: CombinerLink) -> AsyncIterator[m.RoundEvent]:
+            return self._hindrances.noted(key.combiner, link.run_round(spec))
 
-            async for event in peer.stream(key.incarnation, ask, wanted):
+        with intake.following(key) as opened:
+            try:
+                async for event in peer.stream(key.incarnation, ask, partial(self._wanted, intake, key)):
+                    opened.set()
+                    self._follow(intake, key, event)
+            except FednError as error:
                 opened.set()
-                self._follow(number, key, event)
-        except FednError as error:
-            log.error("a part failed: %s", error.message, extra={"combiner": key.combiner, "round": number})
-            await asyncio.sleep(random.uniform(0.5, 1.0))  # it is opened again at once, and may fail again
-            self._decide(mc.PartAborted(number, key, self._now()))
-        finally:
-            opened.set()
+                if self._wanted(intake, key):
+                    await self._failed(intake, key, error)
 
-    def _wanted(self, number: int, key: rd.PartKey) -> bool:
+    def _wanted(self, intake: Intake, key: rd.PartKey) -> bool:
         """Whether a part is still to be followed: it may be aborted, or its round over, meanwhile."""
         phase = self._machine.phase if self._machine else None
-        if not isinstance(phase, mc.Running) or phase.round.number != number:
+        if not isinstance(phase, mc.Running) or phase.round.number != intake.number:
             return False
-        return phase.round.legs[key].phase is rd.Phase.RUNNING
+        leg = phase.round.legs.get(key)
+        return leg is not None and leg.phase is rd.Phase.RUNNING
 
-    def _follow(self, number: int, key: rd.PartKey, event: m.RoundEvent) -> None:
+    def _follow(self, intake: Intake, key: rd.PartKey, event: m.RoundEvent) -> None:
         match event:
             case m.UpdateReceived(client, examples, metrics):
-                self._note_update(number, client, examples, metrics)
+                self._note_update(intake, client, examples, metrics)
             case m.PartSealed(header, inline):
-                if self._layout is not None:
-                    check_part(header, inline, self.session, number, key, self._layout)
-                self._take_inline(key, header, inline)
-                self._decide(mc.PartSealed(number, key, header, self._now()))
-            case m.RoundAborted():
-                self._decide(mc.PartAborted(number, key, self._now()))
+                intake.seal(key, header, inline)
+                self._decide(mc.PartSealed(intake.number, key, header, self._now()))
+            case m.RoundAborted(reason):
+                raise Conflict(reason)
             case m.RoundOpened():
                 pass  # the machine listed the same clients, or adopted the combiner's list
 
     def _note_update(
-        self, number: int, client: ClientId, examples: int, metrics: Mapping[str, float]
+        self, intake: Intake, client: ClientId, examples: int, metrics: Mapping[str, float]
     ) -> None:
-        self._received[client] = examples
-        clean = finite_metrics(metrics)
-        if clean:
-            self._metrics.append(MetricRow(self.session, number, "train", client, examples, clean))
-        self._tell("update_received", round=number, client=client, examples=examples,
-                   received=len(self._received), expected=self._expected)  # fmt: skip
+        if intake.receive(client, examples, metrics):
+            self._tell("update_received", round=intake.number, client=client, examples=examples,
+                       received=len(intake.received), expected=self._expected)  # fmt: skip
 
-    def _take_inline(self, key: rd.PartKey, header: PartHeader, inline: bytes) -> None:
-        if inline and len(inline) == header.size:
-            part = Part(header)
-            part.write(inline)
-            self._fetched[key] = part.vector()
+    async def _fetch(self, intake: Intake, key: rd.PartKey, header: PartHeader) -> None:
+        """Have a part's bytes here; one that is not what it should be is asked for again."""
+        peer, here = self._find(key.combiner), False
+        try:
+            here = peer is not None and await intake.fetch(peer, key, header)
+        except FednError as error:
+            await self._failed(intake, key, error)
+        intake.clear(key.combiner)
+        if here:
+            self._pauses.pop(key.combiner, None)
+            self._decide(mc.PartFetched(intake.number, key))
 
-    async def _fetch(self, number: int, key: rd.PartKey, header: PartHeader) -> None:
-        """Get a part's bytes, resuming after a broken link; a part that is damaged is asked for again."""
-        peer = self._find(key.combiner)
-        if peer is not None and header.size and key not in self._fetched:
-            try:
-                part = Part(header)
-                async with self._fetching:
-                    await peer.call(key.incarnation, lambda link: part.receive(
-                        link.fetch_part(m.FetchRequest(header.digest, part.offset))))  # fmt: skip
-                vector = part.vector()
-            except (NotFound, Damaged) as error:
-                log.error(
-                    "part unusable: %s", error.message, extra={"combiner": key.combiner, "round": number}
-                )
-                self._decide(mc.PartAborted(number, key, self._now()))
-                return
-            self._fetched[key] = vector
-        self._decide(mc.PartFetched(number, key))
+    async def _failed(self, intake: Intake, key: rd.PartKey, error: FednError) -> None:
+        """A part came to nothing. The machine asks for it again at once, so it is told after a pause."""
+        log.error(
+            "a part failed: %s", error.message, extra={"combiner": key.combiner, "round": intake.number}
+        )
+        self._hindrances.blame(key.combiner, error)
+        self._pauses[key.combiner] = await paused(self._pauses.get(key.combiner, AGAIN_FIRST), AGAIN_MOST)
+        self._decide(mc.PartAborted(intake.number, key, self._now()))
 
-    def _merge(self, key: rd.PartKey) -> None:
-        if self._merger is None and self._layout is not None:
-            self._merger = PartMerger(self._layout, self._plan.averaging, self._aggregator)
-        vector = self._fetched.pop(key, None)
-        header = self._leg_header(key)
-        if vector is not None and header is not None and self._merger is not None:
-            self._merger.merge(key.combiner, vector, header.weight)
-
-    def _leg_header(self, key: rd.PartKey) -> PartHeader | None:
-        phase = self._machine.phase if self._machine else None
-        if not isinstance(phase, mc.Running | mc.Committing):
-            return None
-        return phase.round.legs[key].header
-
-    async def _commit(self, command: mc.CommitRound) -> None:
+    async def _commit(self, intake: Intake, command: mc.CommitRound) -> None:
         """Retries while a store is out of reach; any other failure ends the session with its reason."""
-        if self._merger is None or self._layout is None:
-            self._decide(mc.CommitFailed("no update was merged"))
-            return
-        layout, now = self._layout, time.time()
-        rows, self._metrics = self._metrics, []
+        now = time.time()
         try:
             # Metrics first: after the record nobody would send them again.
-            mean, _ = await asyncio.gather(
-                asyncio.to_thread(self._merger.report), self._books.patiently(self._store.add_metrics, rows)
+            await self._books.patiently(self._store.add_metrics, intake.metrics)
+            mean = await intake.mean(command.parts)
+            head, inline = await self._books.patiently(
+                self._committer.commit, command, self._head, self._layout, mean, now
             )
-            head = await self._books.patiently(self._committer.commit, command, self._head, layout, mean, now)
         except FednError as error:
             self._decide(mc.CommitFailed(error.message))
             return
-        except Exception as error:
-            log.exception("a commit failed", extra={"session": self.session, "round": command.round})
-            self._decide(mc.CommitFailed(f"internal fault: {error}"))
-            return
-        self._head, self._inline = head, read_inline(self._models, head)
+        self._head, self._inline = head, inline
         contributors = sum(len(part.contributors) for part in command.parts)
         self._tell("round_committed", round=head.round, rounds=self._plan.rounds, model=head.model,
                    contributors=contributors, refused=[a.client for a in command.refused],
                    lost=[a.client for a in command.lost])  # fmt: skip
         self._decide(mc.RoundCommitted(head))
 
-    async def _abort(self, key: rd.PartKey, abort: m.AbortRound) -> None:
+    async def _abort(self, intake: Intake, key: rd.PartKey, abort: m.AbortRound) -> None:
         """Stop following the part first, so that a late RunRound does not open it after all."""
-        if following := self._parts.pop(key, None):
+        if following := intake.followers.pop(key, None):
             following.cancel()
             await asyncio.wait([following])
+            intake.clear(key.combiner)
         if peer := self._find(key.combiner):
             await self._when_durable(_ignored(peer.call(key.incarnation, lambda link: link.abort(abort))))
 
-    async def _release(self, number: int, combiner: CombinerName, client: ClientId) -> None:
+    async def _release(self, intake: Intake, combiner: CombinerName, client: ClientId) -> None:
         peer = self._find(combiner)
         if peer is None:
             return
-        for key, opened in list(self._opened.items()):
-            if key.combiner == combiner:
-                await opened.wait()  # a release must not overtake the part that it asks about
-        ask = m.ReleaseUpdate(self._term, self.session, number, client)
+        await intake.opened_at(combiner)
+        ask = m.ReleaseUpdate(self._term, self.session, intake.number, client)
         if answer := await peer.call(peer.incarnation, lambda link: link.release(ask)):
-            self._decide(mc.ReleaseAnswered(number, client, answer.folded))
+            self._decide(mc.ReleaseAnswered(intake.number, client, answer.folded))
 
-    async def _admit(self, number: int, key: rd.PartKey, client: ClientId) -> None:
+    async def _admit(self, intake: Intake, key: rd.PartKey, client: ClientId) -> None:
         peer = self._find(key.combiner)
         if peer is None:
             return
-        if opened := self._opened.get(key):
-            await opened.wait()
-        ask = m.AdmitClient(self._term, self.session, number, key.part, client)
+        await intake.opened_at(key.combiner)
+        ask = m.AdmitClient(self._term, self.session, intake.number, key.part, client)
         if answer := await peer.call(key.incarnation, lambda link: link.admit(ask)):
-            self._decide(mc.AdmitAnswered(number, key, client, answer.admitted))
+            self._decide(mc.AdmitAnswered(intake.number, key, client, answer.admitted))
 
     # --- validation ----------------------------------------------------------------------------------
 
@@ -474,19 +443,26 @@ class SessionDriver:
     def _ask(self, combiner: CombinerName, ask: Callable[[CombinerLink], Awaitable[None]]) -> None:
         """A call whose answer nobody waits for."""
         if peer := self._find(combiner):
-            self._spawn(_ignored(peer.call(peer.incarnation, ask)))
+            self._spawn(_ignored(peer.call(peer.incarnation, ask)), None)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+    def _spawn(
+        self, work: Coroutine[None, None, None], fault: Fault | None = mc.FaultFound
+    ) -> asyncio.Task[None]:
+        """``fault`` is what the machine is told when the work fails in a way that nobody foresaw.
+
+        It is None where the machine waits for nothing: whoever misses what is told asks again.
+        """
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._reap)
+        task.add_done_callback(partial(self._reap, fault))
         return task
 
-    def _reap(self, task: asyncio.Task[None]) -> None:
-        """A task that failed in a way that nobody foresaw: it is logged, and the session goes on."""
+    def _reap(self, fault: Fault | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("session task failed: %s", error, exc_info=error, extra={"session": self.session})
+            if fault:
+                self._decide(fault(f"internal fault: {error}"))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -33,10 +33,10 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
-from fedn.reducer.books import PAUSED, RUNNING, Books
+from fedn.reducer.books import PAUSED, RUNNING, Books, logged
 from fedn.reducer.driver import SessionDriver
 from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
-from fedn.reducer.peers import Hooks, Peer
+from fedn.reducer.peers import Hooks, Peer, longest_gone
 from fedn.reducer.records import ack_from_record, settle_from_record
 
 log = logging.getLogger("fedn.reducer")
@@ -102,8 +102,9 @@ class Reducer:
         self._observer.observe(Observed("reducer_started", {"term": self._term}))
         unfinished = [info for info in self.state.sessions() if info.state in (RUNNING, PAUSED)]
         self._early = {info.session: {} for info in unfinished}
-        for combiner in self.state.combiners():
-            self._add_peer(combiner.combiner, combiner.address)
+        known = sorted(self.state.combiners(), key=lambda combiner: combiner.registered_at)
+        for combiner in known[-self._limits.max_combiners :]:
+            self._add_peer(combiner.combiner, combiner.address, combiner.registered_at)
         if unfinished:
             self._spawn(self._resume(unfinished))
 
@@ -137,10 +138,8 @@ class Reducer:
 
     async def _end(self, session: SessionId, outcome: str, reason: str) -> None:
         """End a session that has not begun to run; who still holds something of it hears from the record."""
-        warn = partial(log.warning, "the session's end can't be stored: %s", extra={"session": session})
-        await Books(self.state, session, self._term, lambda why: warn(why) if why else None).close(
-            outcome, reason
-        )
+        waiting = logged("storing a session's end", session)
+        await Books(self.state, session, self._term, waiting).close(outcome, reason)
         self._observer.observe(Observed(f"session_{outcome}", {"session": session, "reason": reason}))
         self._sessions.pop(session, None)
         for combiner, header in self._early.pop(session, {}).values():
@@ -170,9 +169,10 @@ class Reducer:
         name = CombinerName(check_id("combiner", registration.combiner))
         peer = self._peers.get(name)
         if peer is None:
-            if len(self._peers) >= self._limits.max_combiners:
-                raise Conflict(f"{len(self._peers)} combiners are registered (max_combiners)")
+            forgotten = self._make_room()
             peer = self._add_peer(name, registration.address)
+            if forgotten:
+                await forgotten.close()
         elif (
             peer.live
             and peer.incarnation != registration.incarnation
@@ -186,6 +186,15 @@ class Reducer:
             info = CombinerInfo(name, registration.address, registration.incarnation, time.time())
             await asyncio.to_thread(self.state.put_combiner, info)
             await peer.moved(registration.address)
+
+    def _make_room(self) -> Peer | None:
+        """For one more combiner; returns the one that is forgotten for it. Raises Conflict."""
+        if len(self._peers) < self._limits.max_combiners:
+            return None
+        needed = {name for session in self._sessions.values() for name in session.combiners}
+        if (gone := longest_gone(self._peers.values(), needed)) is None:
+            raise Conflict(f"{len(self._peers)} combiners are registered (max_combiners)")
+        return self._peers.pop(gone.name)
 
     async def assign(self, client: ClientId, prefer: str, avoid: str) -> m.Assignment:
         """Which combiner a client is to attach to."""
@@ -293,7 +302,7 @@ class Reducer:
         await driver.settle_down()
         self._sessions.pop(driver.session, None)
 
-    def _add_peer(self, name: CombinerName, address: str) -> Peer:
+    def _add_peer(self, name: CombinerName, address: str, seen: float | None = None) -> Peer:
         hooks = Hooks(
             changed=self._network_changes,
             up=self._combiner_up,
@@ -302,7 +311,7 @@ class Reducer:
             deposed=self._depose,
             gauged=self._publish,
         )
-        peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks)
+        peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks, seen)
         self._peers[name] = peer
         self._spawn(peer.run())
         self._publish()

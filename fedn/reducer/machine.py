@@ -35,6 +35,7 @@ from fedn.reducer.session import (
     DropSums,
     Ended,
     Event,
+    FaultFound,
     Finishing,
     NetworkChanged,
     PartAborted,
@@ -72,7 +73,8 @@ class State:
     orphan_grace: float
     phase: Phase = STARTING
     validating: frozenset[int] = frozenset()
-    stopping: bool = False
+    ending: Ended | None = None
+    """How the session ends with the commit that is under way."""
     pause: str = ""
     """Why the session is to rest between two rounds; '' while it is not to."""
     asked: Mapping[ClientId, ReleaseRequested] = field(default_factory=dict)
@@ -122,8 +124,10 @@ def step(state: State, event: Event) -> Outcome:
             return (state, ()) if isinstance(state.phase, Ended) else _end(state, "failed", reason)
         case ValidationEnded(round_):
             return _finish(replace(state, validating=state.validating - {round_}))
+        case FaultFound(reason):
+            return _stop(state, Ended("failed", reason))
         case StopAsked(reason):
-            return _stop(state, reason)
+            return _stop(state, Ended("cancelled", reason))
         case PauseAsked(reason):
             return _pause(replace(state, pause=reason))
         case ResumeAsked():
@@ -208,12 +212,12 @@ def _plan_next(state: State) -> Outcome:
     if state.pause:
         return _announced(state, Paused(state.pause))
     here = tuple(sorted(attached(state.network)))
-    if len(here) < state.plan.min_clients:
+    following = state.head.round + 1
+    held = {part.round for station in state.network.values() for part in station.held}
+    if len(here) < state.plan.min_clients and following not in held:  # what is held may be all it takes
         reason = f"waiting for clients: {len(here)} of {state.plan.min_clients} are attached"
         return _announced(state, Waiting(reason))
-    return replace(state, phase=Planning()), (
-        SelectClients(state.head.round + 1, here, state.plan.max_clients),
-    )
+    return replace(state, phase=Planning()), (SelectClients(following, here, state.plan.max_clients),)
 
 
 def _selected(state: State, clients: tuple[ClientId, ...]) -> Outcome:
@@ -293,7 +297,8 @@ def _committed(state: State, head: Head) -> Outcome:
     commands: tuple[Command, ...] = _acks(round_, state.network) + _settle_moved(round_, state.network)
     state, validate = _validate(state)
     commands += validate
-    state, more = _end(state, "cancelled", "stopped") if state.stopping else _plan_next(state)
+    ending = state.ending
+    state, more = _end(state, ending.outcome, ending.reason) if ending else _plan_next(state)
     return _answer_asked(state, (*commands, DropSums(), *more))
 
 
@@ -307,11 +312,15 @@ def _validate(state: State) -> Outcome:
 
 
 def _acks(round_: Round, network: Network) -> tuple[Command, ...]:
-    """To every combiner that had a leg, as the process that it is now: an earlier one's parts are gone."""
+    """To every combiner that had a leg, as the process that it is now: an earlier one's parts are gone.
+
+    One that is away can come back only as the process that had its last leg, or as one that holds nothing.
+    """
+    there = {key.combiner: key.incarnation for key in round_.legs}
+    there |= {name: station.incarnation for name, station in network.items()}
     counted: dict[CombinerName, list[int]] = {}
     for key, leg in round_.legs.items():
-        station = network.get(key.combiner)
-        if station is not None and station.incarnation != key.incarnation:
+        if key.incarnation != there[key.combiner]:
             continue
         numbers = counted.setdefault(key.combiner, [])
         if leg.phase is rd.Phase.MERGED:
@@ -334,14 +343,15 @@ def _settle_moved(round_: Round, network: Network) -> tuple[Command, ...]:
     return tuple(moved)
 
 
-def _stop(state: State, reason: str) -> Outcome:
+def _stop(state: State, ending: Ended) -> Outcome:
+    """A commit that is under way is waited for: its record may be durable, and is what clients are told."""
     match state.phase:
         case Ended():
             return state, ()
         case Committing():
-            return replace(state, stopping=True), ()
+            return replace(state, ending=state.ending or ending), ()
         case _:
-            return _end(state, "cancelled", reason)
+            return _end(state, ending.outcome, ending.reason)
 
 
 def _pause(state: State) -> Outcome:
@@ -393,9 +403,9 @@ def _announced(state: State, phase: Phase) -> Outcome:
 
 __all__ = [
     "AckFromRecord", "AckRound", "AdmitAnswered", "Announce", "ClientsSelected", "CombinerLost", "Command",
-    "CommitFailed", "CommitRound", "Committing", "DropSums", "Ended", "Event", "Finishing", "NetworkChanged",
-    "Outcome", "PartAborted", "PartFetched", "PartSealed", "PauseAsked", "Paused", "Phase", "Planning",
-    "ReleaseAnswered", "ReleaseRequested", "ResumeAsked", "RoundCommitted", "Running", "SelectClients",
-    "SettleFromRecord", "State", "StopAsked", "Tick", "Validate", "ValidationEnded", "Waiting", "next_wake",
-    "start", "step",
+    "CommitFailed", "CommitRound", "Committing", "DropSums", "Ended", "Event", "FaultFound", "Finishing",
+    "NetworkChanged", "Outcome", "PartAborted", "PartFetched", "PartSealed", "PauseAsked", "Paused", "Phase",
+    "Planning", "ReleaseAnswered", "ReleaseRequested", "ResumeAsked", "RoundCommitted", "Running",
+    "SelectClients", "SettleFromRecord", "State", "StopAsked", "Tick", "Validate", "ValidationEnded",
+    "Waiting", "next_wake", "start", "step",
 ]  # fmt: skip

@@ -1,6 +1,6 @@
 """The reducer's data lane: fetched parts become a sum, the sum a model, the model a record.
 
-Blocking numerics and stores, called by `driver.py` in worker threads. A part's digest is
+Blocking numerics and stores, called by `driver.py` and `intake.py` in worker threads. A part's digest is
 checked before it touches the sum.
 """
 
@@ -16,7 +16,7 @@ from fedn import plugins
 from fedn.aggregation.optimizers import Sgd
 from fedn.aggregation.write import write_model
 from fedn.domain.errors import Damaged
-from fedn.domain.ids import SessionId
+from fedn.domain.ids import Digest, SessionId
 from fedn.domain.model import INLINE_BYTES, Layout, layout_of
 from fedn.domain.part import PartHeader
 from fedn.domain.plan import Plan
@@ -33,11 +33,11 @@ def read_layout(models: ModelStore, head: Head) -> Layout:
         return layout_of(file)
 
 
-def read_inline(models: ModelStore, head: Head) -> bytes:
+def read_inline(models: ModelStore, model: Digest, size: int) -> bytes:
     """A small model whole, so that it can ride along; nothing of a large one."""
-    if head.model_size > INLINE_BYTES:
+    if size > INLINE_BYTES:
         return b""
-    return b"".join(bytes(chunk) for chunk in models.read(head.model))
+    return b"".join(bytes(chunk) for chunk in models.read(model))
 
 
 class Part:
@@ -110,21 +110,25 @@ class Committer:
         self._plan = plan
         self._optimizer = _optimizer(plan)
 
-    def commit(self, command: CommitRound, head: Head, layout: Layout, mean: Vector, now: float) -> Head:
+    def commit(
+        self, command: CommitRound, head: Head, layout: Layout, mean: Vector, now: float
+    ) -> tuple[Head, bytes]:
         """Blob first, record second; the caller announces third. ``now`` is Unix time.
 
-        Safe to call again with the same arguments. Raises TrailConflict, StaleTerm, StoreUnavailable,
-        InvalidModel (a mean that its dtype can't hold).
+        Returns the new head and its model as it rides along. That is read before the record: nothing that
+        can fail comes after it. Safe to call again with the same arguments. Raises TrailConflict,
+        StaleTerm, StoreUnavailable, InvalidModel (a mean that its dtype can't hold).
         """
         with self._models.map(head.model) as base:
             digest, size = self._models.put(write_model(base, layout, mean, self._optimizer))
+        inline = read_inline(self._models, digest, size)
         record = RoundRecord(
             session=self._session, round=command.round, parent=head.record, base_model=head.model,
             model=digest, model_size=size, plan=self._plan.as_dict(), plan_digest=self._plan.digest,
             term=self._term, committed_at=now,
             parts=command.parts, refused=command.refused, lost=command.lost,
         )  # fmt: skip
-        return self._state.commit_round(store_record(record), self._term)
+        return self._state.commit_round(store_record(record), self._term), inline
 
 
 def _optimizer(plan: Plan) -> ServerOptimizer:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,12 +47,22 @@ class Peer:
     """One combiner by name; its process may change (`incarnation`), its address too."""
 
     def __init__(
-        self, name: CombinerName, address: str, term: int, dial: Dial, grace: float, hooks: Hooks
+        self,
+        name: CombinerName,
+        address: str,
+        term: int,
+        dial: Dial,
+        grace: float,
+        hooks: Hooks,
+        seen: float | None = None,
     ) -> None:
+        """``seen``: when it was heard of last (Unix time), if that is not just now."""
         self.name = name
         self.address = address
         self.incarnation = Incarnation("")
         self.live = False
+        self.lost = False
+        self.seen = time.time() if seen is None else seen
         self._term = term
         self._dial = dial
         self._grace = grace
@@ -60,7 +71,7 @@ class Peer:
         self._held: tuple[m.RoundHeld, ...] = ()
         self._gauges: tuple[m.Gauge, ...] = ()
         self._link = dial(address)
-        self._lost = False
+        self._closed = False
         self._away_told = False
         self._moved = asyncio.Event()
         self._kicked = asyncio.Event()
@@ -80,10 +91,11 @@ class Peer:
     @property
     def decided(self) -> bool:
         """Whether it is known to be here or gone, rather than still being tried for the first time."""
-        return self.live or self._lost
+        return self.live or self.lost
 
     async def moved(self, address: str) -> None:
         """It registered: try at once, at its new address if that changed."""
+        self.seen = time.time()
         if address != self.address:
             self.address, old = address, self._link
             self._link = self._dial(address)
@@ -91,14 +103,16 @@ class Peer:
         self._kicked.set()
 
     async def run(self) -> None:
-        """Watch for ever."""
+        """Watch until it is closed."""
         loop = asyncio.get_running_loop()
         self._down()
         pause, since = RETRY_FIRST, loop.time()
-        while True:
+        while not self._closed:
             self._kicked.clear()
             try:
                 async for event in self._link.watch(m.WatchRequest(PROTOCOL_VERSION, self._term)):
+                    if self._closed:
+                        return
                     pause, since = RETRY_FIRST, loop.time()
                     self._handle(event)
             except StaleTerm as error:
@@ -125,7 +139,7 @@ class Peer:
             try:
                 return await ask(self._link)
             except Unavailable:
-                pause = await _paused(pause)
+                pause = await paused(pause, RETRY_MOST)
             except StaleTerm as error:
                 self._hooks.deposed(error)
                 break
@@ -149,12 +163,14 @@ class Peer:
                     yield item
                 return
             except Unavailable:
-                pause = await _paused(pause)
+                pause = await paused(pause, RETRY_MOST)
             except StaleTerm as error:
                 self._hooks.deposed(error)
                 return
 
     async def close(self) -> None:
+        self._closed = True
+        self._kicked.set()
         if self._giving_up:
             self._giving_up.cancel()
         await self._link.close()
@@ -163,7 +179,7 @@ class Peer:
         while True:
             if self.live:
                 return self.incarnation == incarnation
-            if self._lost or self.incarnation != incarnation:
+            if self.lost or self.incarnation != incarnation:
                 return False
             self._moved.clear()
             await self._moved.wait()
@@ -200,11 +216,11 @@ class Peer:
         if self._giving_up:
             self._giving_up.cancel()
             self._giving_up = None
-        before, was_lost = self.incarnation, self._lost
+        before, was_lost = self.incarnation, self.lost
         self.incarnation, self._held = snapshot.incarnation, snapshot.rounds
         self._clients = {info.client: info for info in snapshot.clients}
         self._gauges = ()
-        self.live, self._lost, self._away_told = True, False, False
+        self.live, self.lost, self._away_told = True, False, False
         self._moved.set()
         if before and before != snapshot.incarnation and not was_lost:
             self._hooks.lost(self.name, before)
@@ -214,21 +230,30 @@ class Peer:
 
     def _down(self) -> None:
         was_live, self.live = self.live, False
-        if self._giving_up is None and not self._lost:
+        if self._giving_up is None and not self.lost:
             self._giving_up = asyncio.get_running_loop().call_later(self._grace, self._give_up)
         if was_live:
+            self.seen = time.time()
             self._hooks.changed()
 
     def _give_up(self) -> None:
         self._giving_up = None
-        self._lost = True
+        self.lost = True
         self._moved.set()
         log.warning("combiner lost", extra={"combiner": self.name})
         self._hooks.lost(self.name, self.incarnation)
         self._hooks.changed()
 
 
-async def _paused(seconds: float) -> float:
-    """Wait about ``seconds``; returns how long to wait the next time."""
+async def paused(seconds: float, most: float) -> float:
+    """Wait about ``seconds``; returns how long to wait the next time, at ``most``."""
     await asyncio.sleep(seconds * random.uniform(0.5, 1.0))
-    return min(RETRY_MOST, seconds * 2)
+    return min(most, seconds * 2)
+
+
+def longest_gone(peers: Iterable[Peer], needed: Container[CombinerName]) -> Peer | None:
+    """Which combiner to forget when there is no room: of those that are lost, not needed, the one seen last
+    the longest ago; None if there is none.
+    """
+    gone = [peer for peer in peers if peer.lost and peer.name not in needed]
+    return min(gone, key=lambda peer: peer.seen, default=None)

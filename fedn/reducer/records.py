@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,7 @@ from fedn.domain.errors import NotFound
 from fedn.domain.ids import Incarnation, SessionId
 from fedn.domain.update import UpdateHeader
 from fedn.ports import MetricRow, StateStore
+from fedn.reducer.books import logged, patiently
 from fedn.reducer.peers import Peer
 
 
@@ -31,9 +31,8 @@ async def settle_from_record(store: StateStore, term: int, peer: Peer | None, he
             return True, ""
         return False, f"stale round: round {header.round} was committed without this update"
 
-    told = m.SettleUpdate(
-        term, header.client, header.session, header.round, *await asyncio.to_thread(counted)
-    )
+    outcome = await patiently(logged("settling an update", header.session), counted)
+    told = m.SettleUpdate(term, header.client, header.session, header.round, *outcome)
     await peer.call(peer.incarnation, lambda link: link.settle(told))
 
 
@@ -51,7 +50,7 @@ async def ack_from_record(
             return ()
         return tuple(p.part for p in parts if (p.combiner, p.incarnation) == (peer.name, incarnation))
 
-    ack = m.AckRound(term, session, round_, await asyncio.to_thread(counted))
+    ack = m.AckRound(term, session, round_, await patiently(logged("an ack", session), counted))
     await peer.call(incarnation, lambda link: link.ack(ack))
 
 

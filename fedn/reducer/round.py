@@ -11,6 +11,7 @@ nothing more. So accepted parts are disjoint; `part_sealed` checks it all the sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
@@ -176,13 +177,16 @@ def open_round(
 def adopt_held(round_: Round, network: Network) -> Outcome:
     """Go on with parts that live combiners hold from before a restart of the reducer."""
     commands: tuple[Command, ...] = ()
+    last: dict[tuple[str, ...], int] = {}
+    for key in round_.legs:
+        last[key[:2]] = max(key.part, last.get(key[:2], -1))
     for name, station in network.items():
         for held in station.held:
             key = PartKey(name, station.incarnation, held.part)
-            if held.round != round_.number or key in round_.legs:
-                continue
+            if held.round != round_.number or held.part <= last.get(key[:2], -1):
+                continue  # another round's, or one that was asked for before, and may be void
             if round_.place.keys() & set(held.clients):
-                round_ = _put(round_, key, Leg(frozenset(), Phase.VOID))
+                round_ = _void(round_, key, Leg(frozenset()))
                 commands += (AbortPart(key, "its clients count elsewhere by now", reoffer=True),)
             else:
                 round_, more = _open(round_, key, held.clients)
@@ -195,11 +199,11 @@ def extend(round_: Round, network: Network, selected: Iterable[ClientId]) -> Out
     commands: tuple[Command, ...] = ()
     wanted = candidates(round_, network) & frozenset(selected)
     for name, station in sorted(network.items()):
-        newcomers = sorted(station.clients & wanted)
+        newcomers = station.clients & wanted
         if newcomers:
-            lost = {c: r for c, r in round_.lost.items() if c not in newcomers}
+            lost = _without(round_.lost, newcomers)
             key = _next_key(round_, name, station.incarnation)
-            round_, more = _open(replace(round_, lost=lost), key, newcomers)
+            round_, more = _open(replace(round_, lost=lost), key, sorted(newcomers))
             commands += more
     return round_, commands
 
@@ -218,9 +222,10 @@ def candidates(round_: Round, network: Network) -> frozenset[ClientId]:
 
 def _open(round_: Round, key: PartKey, clients: Iterable[ClientId]) -> Outcome:
     listed = tuple(clients)
+    leg = Leg(frozenset(listed))
     place = {**round_.place, **dict.fromkeys(listed, key.combiner)}
-    admissions = {c: n for c, n in round_.admissions.items() if c not in listed}
-    round_ = replace(_put(round_, key, Leg(frozenset(listed))), place=place, admissions=admissions)
+    admissions = _without(round_.admissions, leg.clients)
+    round_ = replace(_put(round_, key, leg), place=place, admissions=admissions)
     return round_, (OpenPart(key, listed),)
 
 
@@ -231,6 +236,17 @@ def _next_key(round_: Round, combiner: CombinerName, incarnation: Incarnation) -
 
 def _put(round_: Round, key: PartKey, leg: Leg) -> Round:
     return replace(round_, legs={**round_.legs, key: leg})
+
+
+def _void(round_: Round, key: PartKey, leg: Leg) -> Round:
+    """Nothing comes of a part any more. Of such legs a process keeps its last: the numbers go on from it."""
+    round_ = _put(round_, key, replace(leg, phase=Phase.VOID))
+    last = _next_key(round_, key.combiner, key.incarnation).part - 1
+
+    def kept(other: PartKey, phase: Phase) -> bool:
+        return other[:2] != key[:2] or phase is not Phase.VOID or other.part == last
+
+    return replace(round_, legs={k: leg for k, leg in round_.legs.items() if kept(k, leg.phase)})
 
 
 # --- parts -----------------------------------------------------------------------------------------
@@ -245,15 +261,15 @@ def part_sealed(round_: Round, key: PartKey, header: PartHeader, now: float) -> 
         return round_, (AbortPart(key, "this part is not wanted any more", reoffer=True),)
     if twice := overlap(round_.accepted, header):
         reason = f"it counts {sorted(twice)[0]} a second time"
-        round_ = _orphan(_put(round_, key, Leg(leg.clients, Phase.VOID)), leg.clients, key.combiner, now)
+        round_ = _orphan(_void(round_, key, leg), leg.clients, key.combiner, now)
         return round_, (AbortPart(key, reason, reoffer=True),)
+    accepted = round_.accepted
     refused = {**round_.refused, **{a.client: a.reason for a in header.refused}}
-    lost = {**round_.lost, **{a.client: a.reason for a in header.lost if a.client not in round_.accepted}}
+    lost = {**round_.lost, **{a.client: a.reason for a in header.lost if a.client not in accepted}}
     counted = {c.client for c in header.contributors}  # the answer to an admission may come after the seal
     round_ = replace(
         round_, refused=refused, lost=lost,
-        admissions={c: n for c, n in round_.admissions.items() if c not in counted},
-        releasing={c: n for c, n in round_.releasing.items() if c not in counted},
+        admissions=_without(round_.admissions, counted), releasing=_without(round_.releasing, counted),
     )  # fmt: skip
     return _put(round_, key, Leg(leg.clients, Phase.FETCHING, header)), (FetchPart(key, header),)
 
@@ -264,8 +280,8 @@ def part_fetched(round_: Round, key: PartKey, network: Network) -> Outcome:
     if leg is None or leg.phase is not Phase.FETCHING or leg.header is None:
         return round_, ()
     round_ = _put(round_, key, replace(leg, phase=Phase.MERGED))
-    lost = {c: r for c, r in round_.lost.items() if c not in round_.accepted}
-    round_, commands = _open_waiting(replace(round_, lost=lost), key.combiner, network)
+    round_ = replace(round_, lost=_without(round_.lost, round_.accepted))
+    round_, commands = _open_waiting(round_, key.combiner, network)
     return round_, (MergePart(key), *commands)
 
 
@@ -274,7 +290,7 @@ def part_aborted(round_: Round, key: PartKey, now: float) -> Round:
     leg = round_.legs.get(key)
     if leg is None or leg.phase not in ACTIVE:
         return round_
-    return _orphan(_put(round_, key, replace(leg, phase=Phase.VOID)), leg.clients, key.combiner, now)
+    return _orphan(_void(round_, key, leg), leg.clients, key.combiner, now)
 
 
 # --- combiners that go, and come back --------------------------------------------------------------
@@ -299,8 +315,8 @@ def _orphan(round_: Round, clients: frozenset[ClientId], combiner: CombinerName,
     return replace(
         round_,
         orphans={**round_.orphans, **dict.fromkeys(sorted(gone), now)},
-        admissions={c: name for c, name in round_.admissions.items() if c not in gone},
-        releasing={c: name for c, name in round_.releasing.items() if c not in gone},
+        admissions=_without(round_.admissions, gone),
+        releasing=_without(round_.releasing, gone),
     )
 
 
@@ -308,28 +324,31 @@ def network_changed(round_: Round, network: Network) -> Outcome:
     """Void the parts of fenced combiners that are back, and take orphans in where they are now."""
     commands: tuple[Command, ...] = ()
     for key, leg in round_.legs.items():
-        station = network.get(key.combiner)
-        if leg.phase is Phase.FENCED and station and station.incarnation == key.incarnation:
-            round_ = _put(round_, key, replace(leg, phase=Phase.VOID))
+        if leg.phase is Phase.FENCED and _is_here(key, network):
+            round_ = _void(round_, key, leg)
             commands += (AbortPart(key, "the combiner was out of reach for too long", reoffer=True),)
     round_, adopted = adopt_held(round_, network)
     commands += adopted
     where = attached(network)
-    for client in round_.orphans:
-        if client in where:
-            round_, more = _place(round_, client, where[client], network)
-            commands += more
+    here = {client: where[client] for client in round_.orphans if client in where}
+    round_, admits = _place(round_, here, network) if here else (round_, ())
     round_, opened = open_waiting(round_, network)  # one part for all that came to the same combiner
-    return round_, commands + opened
+    return round_, commands + admits + opened
+
+
+def _is_here(key: PartKey, network: Network) -> bool:
+    """Whether the very process of a part is live."""
+    station = network.get(key.combiner)
+    return station is not None and station.incarnation == key.incarnation
 
 
 def tick(round_: Round, now: float, grace: float) -> Round:
     """Orphans that did not come back in time are lost, by name."""
-    gone = [c for c, since in round_.orphans.items() if now >= since + grace]
+    gone = {c: since for c, since in round_.orphans.items() if now >= since + grace}
     reason = f"its combiner went away and it did not come back within {grace:g} s"
     return replace(
         round_,
-        orphans={c: since for c, since in round_.orphans.items() if c not in gone},
+        orphans=_without(round_.orphans, gone),
         lost={**round_.lost, **dict.fromkeys(gone, reason)},
     )
 
@@ -371,7 +390,7 @@ def _may_fold(round_: Round, combiner: CombinerName, client: ClientId) -> bool:
 def release_answered(round_: Round, client: ClientId, folded: bool, network: Network) -> Outcome:
     """The old combiner has spoken: it counts there, or may count at the new one."""
     target = round_.releasing.get(client)
-    round_ = replace(round_, releasing=_without(round_.releasing, client))
+    round_ = replace(round_, releasing=_without(round_.releasing, {client}))
     if target is None or folded:
         return round_, ()
     return admit(round_, client, target, network)
@@ -381,22 +400,25 @@ def admit(round_: Round, client: ClientId, combiner: CombinerName, network: Netw
     """List a client at ``combiner``: in its running part, or in its next one."""
     if combiner not in network:
         return round_, ()
-    round_, commands = _place(round_, client, combiner, network)
+    round_, commands = _place(round_, {client: combiner}, network)
     return (round_, commands) if commands else _open_waiting(round_, combiner, network)
 
 
-def _place(round_: Round, client: ClientId, combiner: CombinerName, network: Network) -> Outcome:
-    """Note that a client is to be listed at ``combiner``, and ask for it if a part is running there."""
+def _place(round_: Round, where: Mapping[ClientId, CombinerName], network: Network) -> Outcome:
+    """Note at which combiner clients are to be listed, and ask for those with a part running there."""
     round_ = replace(
         round_,
-        place={**round_.place, client: combiner},
-        admissions={**round_.admissions, client: combiner},
-        orphans=_without(round_.orphans, client),
-        lost=_without(round_.lost, client),
+        place={**round_.place, **where},
+        admissions={**round_.admissions, **where},
+        orphans=_without(round_.orphans, where),
+        lost=_without(round_.lost, where),
     )
-    here = (combiner, network[combiner].incarnation)
-    running = [k for k, leg in round_.legs.items() if k[:2] == here and leg.phase is Phase.RUNNING]
-    return round_, (Admit(running[-1], client),) if running else ()
+    running = {
+        key.combiner: key
+        for key, leg in round_.legs.items()
+        if leg.phase is Phase.RUNNING and _is_here(key, network)
+    }
+    return round_, tuple(Admit(running[name], client) for client, name in where.items() if name in running)
 
 
 def admit_answered(round_: Round, key: PartKey, client: ClientId, admitted: bool) -> Outcome:
@@ -405,7 +427,7 @@ def admit_answered(round_: Round, key: PartKey, client: ClientId, admitted: bool
     running = leg is not None and leg.phase is Phase.RUNNING
     if leg is None or not running or not admitted or round_.admissions.get(client) != key.combiner:
         return round_, ()
-    round_ = replace(round_, admissions=_without(round_.admissions, client))
+    round_ = replace(round_, admissions=_without(round_.admissions, {client}))
     round_ = _put(round_, key, replace(leg, clients=leg.clients | {client}))
     return round_, (AskRelease(key.combiner, client),) if client in round_.releasing else ()
 
@@ -439,11 +461,13 @@ def _open_waiting(round_: Round, combiner: CombinerName, network: Network) -> Ou
     else:
         commands = ()
     for client in moved:
-        round_ = replace(round_, admissions=_without(round_.admissions, client))
+        round_ = replace(round_, admissions=_without(round_.admissions, {client}))
         round_, more = release_answered(round_, client, False, network)
         commands += more
     return round_, commands
 
 
-def _without(mapping: Mapping[ClientId, V], client: ClientId) -> dict[ClientId, V]:
-    return {c: value for c, value in mapping.items() if c != client}
+def _without(
+    mapping: Mapping[ClientId, V], clients: AbstractSet[ClientId] | Mapping[ClientId, object]
+) -> dict[ClientId, V]:
+    return {c: value for c, value in mapping.items() if c not in clients}

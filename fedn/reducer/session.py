@@ -140,6 +140,13 @@ class CommitFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class FaultFound:
+    """Something of ours broke that owed an answer. A commit that is under way has its own end."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ValidationEnded:
     round: int
 
@@ -168,8 +175,8 @@ class Tick:
 
 Event = (
     NetworkChanged | CombinerLost | ClientsSelected | PartSealed | PartFetched | PartAborted
-    | ReleaseRequested | ReleaseAnswered | AdmitAnswered | RoundCommitted | CommitFailed | ValidationEnded
-    | StopAsked | PauseAsked | ResumeAsked | Tick
+    | ReleaseRequested | ReleaseAnswered | AdmitAnswered | RoundCommitted | CommitFailed | FaultFound
+    | ValidationEnded | StopAsked | PauseAsked | ResumeAsked | Tick
 )  # fmt: skip
 
 # --- commands (besides those of round.py) ------------------------------------------------------------

@@ -20,6 +20,15 @@ gRPC's own threads ask and answer, also where Python is busy; a stopped process 
 _MAX_MESSAGE = 16 * 1024 * 1024
 """Chunks are far smaller; a RoundSpec that lists 100,000 clients fits."""
 
+UNARY_CALLS = 256
+STREAMS = 64 * (1 + 2 + 8) + 1 + UNARY_CALLS
+"""Calls of one connection at once. gRPC keeps more than that waiting, without a word, until they time out.
+
+A reducer asks so much of a combiner over one connection: for each of 64 sessions a part to follow, 2 to
+fetch and 8 validations, then Watch, and calls with one answer. A client asks for two or three; however many
+it opens, what they want waits in the combiner's own bounded queues.
+"""
+
 Options = tuple[tuple[str, int], ...]
 
 _COMMON: Options = (
@@ -51,7 +60,7 @@ _CHANNEL: Options = (
 _SERVER: Options = (
     *_COMMON,
     ("grpc.http2.min_ping_interval_without_data_ms", PING_SECONDS * 500),
-    ("grpc.max_concurrent_streams", 128),
+    ("grpc.max_concurrent_streams", STREAMS),
     # Without this two servers share a port silently instead of the second being refused.
     ("grpc.so_reuseport", 0),
 )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from test_in_process import SEED, contributors, grow
 
-from fedn.domain.errors import StoreUnavailable
+from fedn.domain.errors import Conflict, StoreUnavailable
 from fedn.domain.ids import Digest
 from fedn.reducer import federation as reducer_module
 from fedn.stores.memory import MemoryModels
@@ -100,6 +100,27 @@ async def test_many_sessions_asked_for_at_once_stay_within_their_number(tmp_path
         assert [str(error) for error in refused] == [
             "2 sessions are running (max_sessions); stop one first"
         ] * 3
+
+
+async def test_a_new_combiner_takes_the_place_of_the_one_that_is_gone_longest(tmp_path: Path) -> None:
+    limits = reducer_module.Limits(combiner_grace=0.05, max_combiners=2)
+    async with Federation(tmp_path, reducer_limits=limits) as federation:
+
+        def here() -> set[tuple[str, bool]]:
+            return {(combiner.combiner, combiner.live) for combiner in federation.reducer.view.combiners}
+
+        for name in ("a", "b"):
+            await federation.add_combiner(name)
+        with pytest.raises(Conflict, match="2 combiners are registered"):
+            await federation.add_combiner("c")
+        for name in ("a", "b"):
+            await federation.kill_combiner(name)
+            await federation.story.until("combiner_lost", combiner=name)
+        await federation.add_combiner("c")
+        await until(lambda: here() == {("b", False), ("c", True)})
+        await federation.stop_reducer()
+        await federation.start_reducer()
+        await until(lambda: here() == {("b", False), ("c", True)})
 
 
 async def test_a_release_is_told_after_the_change_that_came_before_it(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from fedn.wire.channel import is_loopback
+from fedn.reducer.federation import Limits
+from fedn.reducer.intake import PARTS_IN_FLIGHT
+from fedn.reducer.machine import MAX_VALIDATIONS
+from fedn.wire.channel import _SERVER, STREAMS, UNARY_CALLS, is_loopback
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:12080", "127.8.0.1:1", "localhost:80", "[::1]:12080"])
@@ -15,3 +18,12 @@ def test_loopback_is_recognised(address: str) -> None:
 )
 def test_everything_else_is_not(address: str) -> None:
     assert not is_loopback(address)
+
+
+def test_a_connection_has_room_for_all_that_a_reducer_asks_of_one_combiner() -> None:
+    """Beyond it gRPC keeps calls waiting, until a combiner that is well looks as if it did not answer."""
+    each = 1 + PARTS_IN_FLIGHT + MAX_VALIDATIONS  # RunRound, Fetch, RunValidation
+    watch = 1
+    assert Limits().max_sessions * each + watch + UNARY_CALLS <= STREAMS
+    assert UNARY_CALLS >= 256
+    assert ("grpc.max_concurrent_streams", STREAMS) in _SERVER

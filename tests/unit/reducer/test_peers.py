@@ -1,0 +1,87 @@
+"""Which combiner is forgotten when there is no room for another, and that it is left in peace then."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from fedn.domain import messages as m
+from fedn.domain.errors import LinkBroken
+from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, Incarnation
+from fedn.reducer.peers import Hooks, Peer, longest_gone
+
+
+class Gate:
+    """A link that works while it is open; ``tries`` counts how often it was asked to watch."""
+
+    def __init__(self) -> None:
+        self.up, self.down, self.tries = asyncio.Event(), asyncio.Event(), 0
+
+    async def watch(self, _: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]:
+        self.tries += 1
+        if not self.up.is_set():
+            raise LinkBroken("nobody there")
+        yield m.Snapshot(PROTOCOL_VERSION, CombinerName("a"), Incarnation("a1"))
+        await self.down.wait()
+        raise LinkBroken("gone")
+
+    async def close(self) -> None:
+        self.up.clear()
+
+
+def nothing(*_: Any) -> None:
+    """Nobody listens."""
+
+
+def peer(name: str, seen: float, link: Any = None, lost: bool = True) -> Peer:
+    """One that was given up, if not said otherwise."""
+    hooks = Hooks(nothing, nothing, nothing, nothing, nothing)
+    made = Peer(CombinerName(name), f"{name}:1", 1, lambda _: link, 0.01, hooks, seen)
+    made.lost = lost
+    return made
+
+
+async def holds(what: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not what():
+            await asyncio.sleep(0.001)
+
+
+async def test_the_one_that_was_seen_last_the_longest_ago_makes_room() -> None:
+    peers = [peer("a", 30.0), peer("b", 10.0), peer("c", 20.0)]
+    assert longest_gone(peers, ()) is peers[1]
+    assert longest_gone(peers, {"b"}) is peers[2]
+    assert longest_gone(peers, {"a", "b", "c"}) is None
+
+
+async def test_one_that_is_live_or_still_looked_for_does_not() -> None:
+    assert longest_gone([peer("a", 1.0, lost=False)], ()) is None
+
+
+async def test_who_registers_or_was_live_is_seen() -> None:
+    link = Gate()
+    link.up.set()
+    one = peer("a", 5.0, link, lost=False)
+    await one.moved("a:1")
+    registered = one.seen
+    assert registered > 5.0
+    one.seen = 5.0
+    watching = asyncio.create_task(one.run())
+    await holds(lambda: one.live)
+    link.up.clear()
+    link.down.set()
+    await holds(lambda: one.lost)
+    assert one.seen >= registered
+    await one.close()
+    await asyncio.wait_for(watching, 10)
+
+
+async def test_one_that_is_forgotten_is_not_tried_for_any_more() -> None:
+    link = Gate()
+    one = peer("a", 5.0, link, lost=False)
+    watching = asyncio.create_task(one.run())
+    await holds(lambda: one.lost and link.tries > 1)
+    await one.close()
+    await asyncio.wait_for(watching, 10)
+    assert not one.live
