@@ -115,11 +115,12 @@ class Combiner:
             yield m.RoundAborted(self._parts.over(spec))
             return
         with run.listeners.subscribe() as events:
+            past, ending = list(run.received), run.ending  # what comes from now on is in ``events``
             yield m.RoundOpened(self.incarnation, spec.part, tuple(run.state.ledger.entries))
-            for received in list(run.received):
+            for received in past:
                 yield received
-            if run.ending is not None:
-                yield run.ending
+            if ending is not None:
+                yield ending
                 return
             async for event in events:
                 yield event
@@ -146,8 +147,6 @@ class Combiner:
         self._adopt(command.term)
         parts = self._parts.commit(command.session, command.round)
         for number, run in parts.items():
-            if not isinstance(run.state, mc.Sealed):
-                self._decide(run, ev.AbortAsked("the round was committed without this part", reoffer=True))
             later = [c for n, other in parts.items() if n > number for c in other.state.ledger.entries]
             self._decide(run, ev.RoundAcked(number in command.counted, frozenset(later)))
             self._close(run)
@@ -180,7 +179,7 @@ class Combiner:
         """List one more client in an open part."""
         self._adopt(command.term)
         run = self._parts.of_round(command.session, command.round).get(command.part)
-        if run is None or not isinstance(run.state, mc.Open):
+        if run is None or not mc.admits(run.state):
             return m.AdmitAnswer(admitted=False)
         client = command.client
         self._parked.drop(client, command.session, command.round)
@@ -332,12 +331,19 @@ class Combiner:
     def _decide(self, run: RoundRun, event: ev.Event) -> tuple[ev.Command, ...]:
         return self._apply(run, mc.step(run.state, event))
 
+    def _tick(self, run: RoundRun) -> None:
+        """The one event that nobody sends: of a fault in it nobody else would hear, and all would wait on."""
+        try:
+            self._decide(run, ev.Tick(self._now()))
+        except Exception as error:
+            self._give_up(run, error)
+
     def _apply(self, run: RoundRun, outcome: mc.Outcome, inline: bytes = b"") -> tuple[ev.Command, ...]:
         """Enter the new state and carry the commands out; ``inline`` came along with an offer."""
         run.state, commands = outcome
         for command in commands:
             self._do(run, command, inline)
-        run.wake_at(mc.next_wake(run.state), lambda: self._decide(run, ev.Tick(self._now())))
+        run.wake_at(mc.next_wake(run.state), lambda: self._tick(run))
         return commands
 
     def _do(self, run: RoundRun, command: ev.Command, inline: bytes) -> None:
@@ -385,7 +391,7 @@ class Combiner:
     def _grant(self, run: RoundRun, header: UpdateHeader, inline: bytes) -> None:
         """Make room for the bytes; take those that came along, or tell the client to send them."""
         upload = self._uploads.grant(run, header)
-        if inline and upload.offset == 0 and len(inline) == header.size:
+        if inline and upload.small and upload.offset == 0 and len(inline) == header.size:
             self._spawn(self._guarded(run, self._take(run, upload, inline)))
             return
         granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.offset)
@@ -399,11 +405,13 @@ class Combiner:
                 await self._judge(run, upload)
 
     async def _judge(self, run: RoundRun, upload: Upload) -> None:
-        """All bytes are here: check them, and let the machine decide. The caller holds the lock."""
+        """All bytes are here: check them, and let the machine decide. The caller holds the lock.
+
+        Raises NotFound when the upload was dropped while it was checked.
+        """
         header = upload.header
         refused = await off_loop(upload, lambda: run.sum.verify(upload))
-        if not self._uploads.current(run, upload):
-            return  # dropped while it was checked, and perhaps granted anew
+        self._uploads.check(run, upload)
         if refused:
             self._decide(run, ev.UpdateRejected(header.client, header.digest, refused))
         else:
@@ -422,20 +430,22 @@ class Combiner:
     async def _hash(self, run: RoundRun) -> None:
         small = run.sum.layout.float_elements * 8 <= INLINE_BYTES
         digest, size = run.sum.hash() if small else await asyncio.to_thread(run.sum.hash)
-        if isinstance(run.state, mc.Closing):
-            self._decide(run, ev.SumHashed(digest, size))
+        self._decide(run, ev.SumHashed(digest, size))
 
     async def _guarded(self, run: RoundRun, work: Coroutine[None, None, None]) -> None:
-        """A fault on the data lane may have left half of something in the sum: the part is dropped.
-
-        Its clients offer again, and the reducer opens the next part for them.
-        """
+        """A fault on the data lane may have left half of something in the sum: the part is dropped."""
         try:
             await work
         except Exception as error:
-            spec = run.state.ledger.spec
-            log.exception("a part is dropped", extra={"session": spec.session, "round": spec.round})
-            self._drop_part(spec.session, spec.round, spec.part, f"internal fault: {error}", reoffer=True)
+            self._give_up(run, error)
+
+    def _give_up(self, run: RoundRun, error: Exception) -> None:
+        """After a fault of ours nobody is to wait for this part: its clients offer again, and the reducer
+        opens the next one for them.
+        """
+        spec = run.state.ledger.spec
+        log.exception("a part is dropped", extra={"session": spec.session, "round": spec.round})
+        self._drop_part(spec.session, spec.round, spec.part, f"internal fault: {error}", reoffer=True)
 
     # --- odds --------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from fedn.domain.update import MAX_EXAMPLES, UpdateHeader
 
 RECOUNTED = 64
 """Up to so many clients everything is counted anew after every event, beyond only where a state ends."""
+UNCOUNTED = "the round was committed without this part"
 HEADER_SLACK = 2**20
 """How much longer than the base model an update file may be: room for another safetensors header."""
 
@@ -103,6 +104,17 @@ def next_wake(state: State) -> float | None:
     return min(ledger.closes_at, longest_away + ledger.grace)
 
 
+def admits(state: State) -> bool:
+    """Whether one more client can be listed."""
+    return isinstance(state, Open)
+
+
+def listed(state: State) -> tuple[ClientId, ...]:
+    """Whose updates may count here. One that is lost may come back, but only while the part is open."""
+    gone = {Standing.RELEASED} if isinstance(state, Open) else {Standing.RELEASED, Standing.LOST}
+    return tuple(c for c, entry in state.ledger.entries.items() if entry.standing not in gone)
+
+
 def expected(state: State) -> tuple[ClientId, ...]:
     """Clients that are to train, offer or send, and are attached as far as this part knows."""
     if not isinstance(state, Open):
@@ -143,7 +155,9 @@ def _when_open(state: Open, event: ev.Event) -> Outcome:
             return _ticked(ledger, now)
         case ev.AbortAsked(reason, reoffer):
             return _abort(ledger, reason, reoffer)
-        case ev.SumHashed() | ev.RoundAcked():
+        case ev.RoundAcked():
+            return _abort(ledger, UNCOUNTED, reoffer=True)
+        case ev.SumHashed():
             raise _impossible(state, event)
         case _:
             assert_never(event)
@@ -167,7 +181,7 @@ def _when_closing(state: Closing, event: ev.Event) -> Outcome:
         case ev.UpdateVerified() | ev.UpdateRejected():
             return state, ()  # the upload was dropped when the part closed
         case ev.RoundAcked():
-            raise _impossible(state, event)
+            return _abort(ledger, UNCOUNTED, reoffer=True)
         case _:
             assert_never(event)
 
@@ -232,7 +246,7 @@ def _released(ledger: Ledger, client: ClientId, closed: type[Closing] | None = N
     ledger = ledger.put(client, tombstone, "discarded") if known else ledger.list(client, tombstone)
     commands: tuple[ev.Command, ...] = (ev.AnswerRelease(client, folded=False),)
     if entry.standing is Standing.GRANTED:
-        commands += (ev.DropUpload(client),)
+        commands += (ev.DropUpload(client), ev.AskReoffer(client))  # it may be back here
     if closed:
         return closed(ledger), commands
     return _settle_if_decided(ledger, commands)
@@ -347,7 +361,11 @@ def _settle_if_decided(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outc
 
 
 def _close(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome:
-    """Stop granting: who is not here by now is lost, an unfinished upload is discarded."""
+    """Stop granting: who is not here by now is lost, an unfinished upload is discarded.
+
+    Whose upload that was is asked for it at the ack, not now: an offer now may have the reducer hold a
+    round that has its quorum, for one more deadline, and again if the upload is too slow for that.
+    """
     for client, entry in ledger.entries.items():
         if entry.standing is Standing.WAITING:
             commands += (ev.CancelTask(client, "the round is closed"),)
@@ -372,10 +390,12 @@ def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) 
     for client, entry in ledger.entries.items():
         if client in elsewhere:
             continue
-        if entry.standing is Standing.FOLDED:
-            commands += (ev.SettleClient(client, True, "") if counted else ev.AskReoffer(client),)
+        if entry.standing is Standing.FOLDED and counted:
+            commands += (ev.SettleClient(client, True, ""),)
         elif entry.standing is Standing.REFUSED and counted:
             commands += (ev.SettleClient(client, False, entry.reason),)
+        elif entry.standing in {Standing.FOLDED, Standing.LOST}:
+            commands += (ev.AskReoffer(client),)
     return commands
 
 

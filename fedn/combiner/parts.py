@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from weakref import WeakValueDictionary
 
 from fedn.combiner import machine as mc
 from fedn.combiner.limits import Limits
@@ -22,12 +23,15 @@ class Parts:
     def __init__(self, limits: Limits, gauges: Gauges) -> None:
         self._limit = limits.max_parts
         self._rounds: dict[tuple[SessionId, int], dict[int, RoundRun]] = {}
-        self._opening: dict[tuple[SessionId, int], asyncio.Lock] = {}
+        self._opening = WeakValueDictionary[tuple[SessionId, int], asyncio.Lock]()
         self._past = Past()
         self._level = gauges.add("parts", self._limit, self._count)
 
     def opening(self, session: SessionId, round_: int) -> asyncio.Lock:
-        """Held while a part of this round is opened: two calls at once open it once."""
+        """Held while a part of this round is opened: two calls at once open it once.
+
+        It is there for as long as somebody holds it or waits for it.
+        """
         return self._opening.setdefault((session, round_), asyncio.Lock())
 
     def check_room(self) -> None:
@@ -53,16 +57,12 @@ class Parts:
         parts = self._rounds.get((session, round_), {})
         run = parts.pop(part, None)
         if not parts:
-            self._forget(session, round_)
+            self._rounds.pop((session, round_), None)
         return run
 
     def commit(self, session: SessionId, round_: int) -> Mapping[int, RoundRun]:
         """Take all parts of a round out for good."""
         self._past.commit(session, round_)
-        return self._forget(session, round_)
-
-    def _forget(self, session: SessionId, round_: int) -> Mapping[int, RoundRun]:
-        self._opening.pop((session, round_), None)
         return self._rounds.pop((session, round_), {})
 
     def sealed(self, digest: Digest) -> RoundRun | None:
@@ -75,10 +75,9 @@ class Parts:
     def held(self) -> tuple[RoundHeld, ...]:
         """What a restarted reducer lays out the rest around."""
         return tuple(
-            RoundHeld(session, number, part, run.listed)
+            RoundHeld(session, number, part, mc.listed(run.state))
             for (session, number), parts in self._rounds.items()
             for part, run in parts.items()
-            if not isinstance(run.state, mc.Aborted)
         )
 
     def expected(self) -> Iterator[ClientId]:

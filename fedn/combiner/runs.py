@@ -108,12 +108,6 @@ class RoundRun:
         return m.Task(spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size,
                       spec.config, spec.seed, spec.inline)  # fmt: skip
 
-    @property
-    def listed(self) -> tuple[ClientId, ...]:
-        """Whose updates may count here: everybody listed, without those that were released."""
-        entries = self.state.ledger.entries.items()
-        return tuple(client for client, entry in entries if entry.standing is not Standing.RELEASED)
-
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)
 
@@ -165,9 +159,10 @@ class ValidationRun:
     async def events(self) -> AsyncIterator[m.ValidationEvent]:
         """Every report, then ValidationSealed."""
         with self._listeners.subscribe() as more:
-            for past in list(self._reports):
-                yield past
-            if not self.state.over:
+            past, over = list(self._reports), self.state.over
+            for report in past:
+                yield report
+            if not over:
                 async for report in more:
                     yield report
         yield m.ValidationSealed(len(self.state.reported), self.state.missing)

@@ -66,6 +66,11 @@ class Uploads:
         """Whether this upload may still count: it was not dropped, nor granted anew."""
         return run.sum.uploads.get(upload.header.client) is upload
 
+    def check(self, run: RoundRun, upload: Upload) -> None:
+        """Raises NotFound when this upload can't count any more."""
+        if not self.current(run, upload):
+            raise NotFound("the grant is over; offer the update again")
+
     async def receive(
         self, grant: str, offset: int, chunks: AsyncIterator[Buffer], complete: Complete
     ) -> None:
@@ -87,10 +92,10 @@ class Uploads:
                 raise Conflict(f"{upload.offset} bytes are staged, not {offset}; offer again")
             while chunk := await self._next(chunks):
                 self._heard(upload.header.client)
-                if not self.current(run, upload):
-                    raise NotFound("the grant is over; offer the update again")
+                self.check(run, upload)
                 await off_loop(upload, partial(upload.write, chunk))
-            if upload.offset == upload.header.size and self.current(run, upload):
+            self.check(run, upload)
+            if upload.offset == upload.header.size:
                 await complete(run, upload)
 
     async def _next(self, chunks: AsyncIterator[Buffer]) -> Buffer:

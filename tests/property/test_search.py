@@ -17,9 +17,17 @@ from fedn.reducer import round as rd
 MOVES = Budget(cuts=1, kinds=("left",))
 
 
-@pytest.mark.parametrize(("where", "budget", "small"), search.SHORT, ids=str)
-def test_every_course_of_a_round(where: str, budget: Budget, small: bool) -> None:
-    print(search.search(where, budget, small))
+@pytest.mark.parametrize(("where", "budget", "small", "states"), search.SHORT, ids=str)
+def test_every_course_of_a_round(where: str, budget: Budget, small: bool, states: int) -> None:
+    found = search.search(where, budget, small)
+    print(found)
+    assert found.states == states, "if a machine was changed on purpose, so is this number in search.SHORT"
+    assert found.faults.keys() == set(budget.kinds if budget else ())
+
+
+def test_a_fault_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="no such fault: hang_up"):
+        Budget(cuts=1, kinds=("left", "hang_up"))
 
 
 @pytest.fixture

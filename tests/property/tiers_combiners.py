@@ -80,7 +80,7 @@ class Run(Record):
     state: cb.State
     uploads: dict[ClientId, str] = field(default_factory=dict)
     grants: int = 0
-    ending: PartHeader | str | None = None
+    sealed: PartHeader | None = None
 
 
 @dataclass
@@ -164,18 +164,16 @@ class CombinerTier:
                 self.begin(p.incarnation, "hash_sum", *part)
             case ev.AnnounceSeal(digest, size):
                 ledger = run.state.ledger
-                run.ending = PartHeader(
+                run.sealed = PartHeader(
                     *at, p.name, p.incarnation, spec.part, digest, size, ledger.contributors,
                     ledger.absences(cb.Standing.REFUSED), ledger.absences(cb.Standing.LOST),
                 )  # fmt: skip
-            case ev.AnnounceAbort(reason):
-                run.ending = reason
             case ev.SettleClient(client, counted, reason):
                 self.settle(p, client, spec.round, counted, reason)
             case ev.AskReoffer(client):
                 self.send(p, client, m.Reoffer(*at))
-            case ev.AnswerRelease():
-                pass
+            case ev.AnswerRelease() | ev.AnnounceAbort():
+                pass  # the first is said by `release`; nobody follows what is aborted any more
 
     def grant(self, p: Process, run: Run, header: UpdateHeader) -> None:
         spec = run.state.ledger.spec
@@ -221,20 +219,9 @@ class CombinerTier:
         """RunRound: the part as it is, or a new one."""
         if (number, part) not in p.runs:
             spec = RoundSpec(
-                1,
-                S,
-                number,
-                part,
-                model(number - 1),
-                100,
-                LAYOUT,
-                clients,
-                "{}",
-                0,
-                DEADLINE,
-                "mean",
-                p.incarnation,
-            )
+                1, S, number, part, model(number - 1), 100, LAYOUT, clients,
+                "{}", 0, DEADLINE, "mean", p.incarnation,
+            )  # fmt: skip
             for client in clients:
                 p.parked.pop((client, number), None)
             self.folds[number, rd.PartKey(p.name, p.incarnation, part)] = frozenset()

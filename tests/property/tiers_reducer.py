@@ -258,21 +258,19 @@ class ReducerTier:
         open_ = isinstance(phase, rm.Running) and phase.round.number == number
         if not open_ or phase.round.legs[key].phase is not rd.Phase.RUNNING:
             return True
-        if peer.incarnation != key.incarnation or peer.lost:
-            return True
+        assert peer.incarnation == key.incarnation, "a part of a process that is gone is still followed"
+        assert not peer.lost, "a fenced part is still followed"
         if not peer.live or key.combiner in self.paused:
             return False
         self.calls.append((self.term, key.incarnation, "run_late", (number, key.part, clients, self.term)))
         p = self.processes[key.combiner]
         part = (number, key.part)
         assert part in p.runs or (number > p.over and p.aborted.get(part, 0) < self.term), "opened again"
-        ending = self.open(p, number, key.part, clients).ending
+        sealed = self.open(p, number, key.part, clients).sealed
         self.opened.add(key)
-        if isinstance(ending, PartHeader):
-            self.step(rm.PartSealed(number, key, ending, self.now))
-        elif ending is not None:
-            self.step(rm.PartAborted(number, key, self.now))
-        return ending is not None and not odd
+        if sealed:
+            self.step(rm.PartSealed(number, key, sealed, self.now))
+        return sealed is not None and not odd
 
     def commit(self, command: rm.CommitRound, odd: bool) -> bool:
         """Blob first, record second: the record is what makes it so. The session hears of it later."""

@@ -2,62 +2,38 @@
 
 from __future__ import annotations
 
-from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, digest_of
-from fedn.domain.messages import RoundHeld
-from fedn.domain.part import PartHeader
-from fedn.domain.update import Absence, Contributor, UpdateHeader
+from rounds import ANN, BOB, BOOM, CAT, DAN, LATE, A, B, C, at, head, held, key, offer, sealed
+
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, digest_of
+from fedn.domain.update import Absence
 from fedn.reducer import round as rd
 from fedn.reducer.network import Network, Station
 from fedn.reducer.round import Phase
 
-BASE, S = digest_of(b"base"), SessionId("s")
-A, B, C = (CombinerName(name) for name in "ABC")
-ANN, BOB, CAT, DAN = (ClientId(name) for name in ("ann", "bob", "cat", "dan"))
-REFUSED_LATE = "upload not complete by the deadline"
-
-
-def key(combiner: str, part: int = 0, incarnation: int = 1) -> rd.PartKey:
-    return rd.PartKey(CombinerName(combiner), Incarnation(f"{combiner}{incarnation}"), part)
-
-
-def station(
-    combiner: str, *clients: ClientId, incarnation: int = 1, held: tuple[RoundHeld, ...] = ()
-) -> Station:
-    return Station(Incarnation(f"{combiner}{incarnation}"), frozenset(clients), held)
-
-
-def sealed(of: rd.PartKey, *clients: ClientId, refused: str = "", lost: str = "") -> PartHeader:
-    return PartHeader(
-        S, 1, of.combiner, of.incarnation, of.part, digest_of(repr((of, clients)).encode()), 8 * len(clients),
-        tuple(Contributor(c, 10, digest_of(c.encode())) for c in clients),
-        tuple(Absence(ClientId(c), "training failed: boom") for c in refused.split()),
-        tuple(Absence(ClientId(c), REFUSED_LATE) for c in lost.split()),
-    )  # fmt: skip
-
-
-def offer(client: ClientId, base: str = "base") -> UpdateHeader:
-    digest = digest_of(client.encode())
-    return UpdateHeader(S, 1, client, digest_of(base.encode()), 10, 100, digest, BASE)
+BASE = head(0).model
 
 
 class Story:
     """A round that remembers its state and its network; every call returns the commands."""
 
-    def __init__(self, **network: Station) -> None:
-        self.network: Network = {CombinerName(name): at for name, at in network.items()}
-        everyone = [c for at in network.values() for c in at.clients]
+    def __init__(self, *stations: tuple[CombinerName, Station]) -> None:
+        self.network: Network = dict(stations)
+        everyone = [c for _, station in stations for c in station.clients]
         self.round, self.opened = rd.open_round(1, BASE, self.network, everyone)
 
     def do(self, outcome: rd.Outcome) -> tuple[rd.Command, ...]:
         self.round, commands = outcome
         return commands
 
-    def sees(self, **network: Station) -> tuple[rd.Command, ...]:
-        self.network = {CombinerName(name): at for name, at in network.items()}
+    def sees(self, *stations: tuple[CombinerName, Station]) -> tuple[rd.Command, ...]:
+        self.network = dict(stations)
         return self.do(rd.network_changed(self.round, self.network))
 
+    def joined_by(self, station: tuple[CombinerName, Station]) -> None:
+        self.network = dict([*self.network.items(), station])
+
     def loses(self, combiner: CombinerName, now: float = 0.0, incarnation: int = 1) -> None:
-        self.network = {n: at for n, at in self.network.items() if n != combiner}
+        self.network = {n: there for n, there in self.network.items() if n != combiner}
         name = Incarnation(f"{combiner}{incarnation}")
         self.round = rd.combiner_lost(self.round, combiner, name, now)
 
@@ -71,8 +47,8 @@ class Story:
     def merges(self, of: rd.PartKey, *clients: ClientId) -> tuple[rd.Command, ...]:
         return self.seals(of, *clients) + self.fetches(of)
 
-    def offers(self, client: ClientId, at: CombinerName, base: str = "base") -> tuple[rd.Command, ...]:
-        return self.do(rd.release_requested(self.round, offer(client, base), at, self.network))
+    def offers(self, client: ClientId, there: CombinerName, base: Digest = BASE) -> tuple[rd.Command, ...]:
+        return self.do(rd.release_requested(self.round, offer(client, base=base), there, self.network))
 
     def answers(self, client: ClientId, folded: bool) -> tuple[rd.Command, ...]:
         return self.do(rd.release_answered(self.round, client, folded, self.network))
@@ -89,7 +65,7 @@ class Story:
 
 
 def two() -> Story:
-    return Story(A=station("A", ANN, BOB), B=station("B", CAT))
+    return Story(at("A", ANN, BOB), at("B", CAT))
 
 
 # --- the ordinary way ------------------------------------------------------------------------------
@@ -108,8 +84,7 @@ def test_two_combiners_seal_and_are_merged() -> None:
 
 
 def test_only_the_selected_are_asked() -> None:
-    network = {A: station("A", ANN, BOB), B: station("B", CAT)}
-    _, commands = rd.open_round(1, BASE, network, [CAT, DAN])
+    _, commands = rd.open_round(1, BASE, two().network, [CAT, DAN])
     assert commands == (rd.OpenPart(key("B"), (CAT,)),)
 
 
@@ -136,7 +111,7 @@ def test_absences_name_who_did_not_contribute_and_why() -> None:
     story.fetches(key("A"))
     story.seals(key("B"), lost="cat")
     assert story.round.absences == (
-        (Absence(BOB, "training failed: boom"),), (Absence(CAT, REFUSED_LATE),),
+        (Absence(BOB, BOOM),), (Absence(CAT, LATE),),
     )  # fmt: skip
 
 
@@ -182,7 +157,7 @@ def test_clients_of_a_lost_combiner_are_admitted_to_a_running_part() -> None:
     story = two()
     story.loses(A)
     assert set(story.round.orphans) == {ANN, BOB}
-    assert story.sees(B=station("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
+    assert story.sees(at("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
     story.admits(key("B"), ANN)
     story.merges(key("B"), CAT, ANN)
     assert story.counted == [ANN, CAT]
@@ -193,13 +168,13 @@ def test_or_to_the_next_part_when_that_one_has_sealed() -> None:
     story = two()
     story.merges(key("B"), CAT)
     story.loses(A)
-    assert story.sees(B=station("B", CAT, ANN)) == (rd.OpenPart(key("B", 1), (ANN,)),)
-    assert story.sees(B=station("B", CAT, ANN, BOB)) == (rd.Admit(key("B", 1), BOB),)
+    assert story.sees(at("B", CAT, ANN)) == (rd.OpenPart(key("B", 1), (ANN,)),)
+    assert story.sees(at("B", CAT, ANN, BOB)) == (rd.Admit(key("B", 1), BOB),)
 
 
 def test_a_client_that_is_elsewhere_already_when_its_combiner_is_lost() -> None:
     story = two()
-    story.sees(A=station("A", BOB), B=station("B", CAT, ANN))
+    story.sees(at("A", BOB), at("B", CAT, ANN))
     story.loses(A)
     assert rd.network_changed(story.round, story.network)[1] == (rd.Admit(key("B"), ANN),)
 
@@ -231,17 +206,17 @@ def test_a_merged_part_outlives_its_combiner() -> None:
 def test_a_fenced_combiner_that_is_back_is_told_to_drop_its_part_once() -> None:
     story = two()
     story.loses(A)
-    back = {"A": station("A", ANN, BOB), "B": station("B", CAT)}
-    told = story.sees(**back)
+    back = at("A", ANN, BOB), at("B", CAT)
+    told = story.sees(*back)
     assert told[0] == rd.AbortPart(key("A"), "the combiner was out of reach for too long", reoffer=True)
     assert told[1:] == (rd.OpenPart(key("A", 1), (ANN, BOB)),)
-    assert story.sees(**back) == ()
+    assert story.sees(*back) == ()
 
 
 def test_a_combiner_that_restarts_begins_with_part_0_of_its_new_process() -> None:
     story = two()
     story.loses(A)
-    told = story.sees(A=station("A", ANN, BOB, incarnation=2), B=station("B", CAT))
+    told = story.sees(at("A", ANN, BOB, incarnation=2), at("B", CAT))
     new = key("A", 0, incarnation=2)
     assert told == (rd.OpenPart(new, (ANN, BOB)),)
     assert story.phase(key("A")) is Phase.FENCED
@@ -267,7 +242,7 @@ def test_a_lost_client_that_comes_after_all_is_a_candidate_again() -> None:
     story = two()
     story.loses(A, now=0.0)
     story.round = rd.tick(story.round, 5.0, grace=5.0)
-    network = {B: station("B", CAT, ANN)}
+    network = dict([at("B", CAT, ANN)])
     assert rd.candidates(story.round, network) == {ANN}
     assert story.do(rd.extend(story.round, network, [ANN])) == (rd.OpenPart(key("B", 1), (ANN,)),)
     story.merges(key("B", 1), ANN)
@@ -287,10 +262,10 @@ def test_who_waits_for_the_next_part_at_a_combiner_that_was_away_meanwhile_gets_
     story = two()
     story.loses(A)
     story.seals(key("B"), CAT)
-    assert story.sees(B=station("B", CAT, ANN)) == ()
+    assert story.sees(at("B", CAT, ANN)) == ()
     story.network = {}
     story.fetches(key("B"))
-    assert story.sees(B=station("B", CAT, ANN)) == (rd.OpenPart(key("B", 1), (ANN,)),)
+    assert story.sees(at("B", CAT, ANN)) == (rd.OpenPart(key("B", 1), (ANN,)),)
 
 
 # --- clients that move -----------------------------------------------------------------------------
@@ -339,10 +314,10 @@ def test_an_admission_answered_after_the_part_has_sealed_with_the_client_in_it()
 
 def test_an_update_from_another_base_model_or_a_refused_client_is_settled_at_once() -> None:
     story = two()
-    (told,) = story.offers(ANN, B, base="older")
+    (told,) = story.offers(ANN, B, base=digest_of(b"older"))
     assert told == rd.Settle(B, ANN, 1, False, "trained from another base model")
     story.seals(key("A"), ANN, refused="bob")
-    assert story.offers(BOB, B) == (rd.Settle(B, BOB, 1, False, "training failed: boom"),)
+    assert story.offers(BOB, B) == (rd.Settle(B, BOB, 1, False, BOOM),)
 
 
 def test_an_offer_of_an_update_that_is_accepted_waits_for_the_commit() -> None:
@@ -361,7 +336,7 @@ def test_a_late_client_of_a_sealed_part_gets_the_next_one() -> None:
 
 def test_a_client_that_moves_on_while_its_release_is_asked_is_admitted_where_it_ends_up() -> None:
     story = two()
-    story.network = {**story.network, C: station("C", DAN)}
+    story.joined_by(at("C", DAN))
     assert story.offers(ANN, B) == (rd.AskRelease(A, ANN),)
     assert story.offers(ANN, B) == ()
     assert story.offers(ANN, C) == ()
@@ -371,7 +346,7 @@ def test_a_client_that_moves_on_while_its_release_is_asked_is_admitted_where_it_
 def test_a_release_never_overtakes_an_admission() -> None:
     """Ann is being admitted at B when she offers at C: B may list her, so B must be asked, afterwards."""
     story = two()
-    story.network = {**story.network, C: station("C", DAN)}
+    story.joined_by(at("C", DAN))
     story.offers(ANN, B)
     story.answers(ANN, folded=False)
     assert story.offers(ANN, C) == ()
@@ -381,7 +356,7 @@ def test_a_release_never_overtakes_an_admission() -> None:
 
 def test_who_moved_on_from_an_admission_that_was_denied_goes_where_it_is() -> None:
     story = two()
-    story.network = {**story.network, C: station("C", DAN)}
+    story.joined_by(at("C", DAN))
     story.offers(ANN, B)
     story.answers(ANN, folded=False)
     story.offers(ANN, C)
@@ -400,7 +375,7 @@ def test_a_combiner_lost_before_it_answers_a_release_is_not_waited_for() -> None
     story.loses(A)
     assert set(story.round.orphans) == {ANN}
     assert not story.round.releasing
-    assert story.sees(B=station("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
+    assert story.sees(at("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
 
 
 def test_a_combiner_lost_after_folding_and_before_it_answers() -> None:
@@ -419,7 +394,7 @@ def test_a_combiner_lost_while_it_was_to_take_a_client() -> None:
     story.answers(ANN, folded=False)
     story.loses(B)
     assert set(story.round.orphans) == {ANN, CAT}
-    assert story.sees(A=station("A", ANN, BOB, CAT)) == (rd.Admit(key("A"), ANN), rd.Admit(key("A"), CAT))
+    assert story.sees(at("A", ANN, BOB, CAT)) == (rd.Admit(key("A"), ANN), rd.Admit(key("A"), CAT))
 
 
 def test_a_client_that_goes_back_to_where_it_was_released() -> None:
@@ -434,46 +409,40 @@ def test_a_client_that_goes_back_to_where_it_was_released() -> None:
 # --- a reducer that was restarted --------------------------------------------------------------------
 
 
-def held(part: int, *clients: ClientId, round_: int = 1) -> RoundHeld:
-    return RoundHeld(S, round_, part, clients)
-
-
 def test_held_parts_are_adopted_and_the_rest_is_laid_out_around_them() -> None:
-    story = Story(A=station("A", ANN, DAN, held=(held(0, ANN, BOB),)), B=station("B", CAT, BOB))
+    story = Story(at("A", ANN, DAN, held=(held(0, ANN, BOB),)), at("B", CAT, BOB))
     assert story.opened == (
         rd.OpenPart(key("A"), (ANN, BOB)), rd.OpenPart(key("A", 1), (DAN,)), rd.OpenPart(key("B"), (CAT,)),
     )  # fmt: skip
 
 
 def test_a_held_part_of_a_combiner_that_comes_later_is_adopted_if_its_clients_are_free() -> None:
-    story = Story(B=station("B", CAT))
-    assert story.sees(A=station("A", held=(held(2, ANN),)), B=station("B", CAT)) == (
-        rd.OpenPart(key("A", 2), (ANN,)),
-    )
+    story = Story(at("B", CAT))
+    assert story.sees(at("A", held=(held(2, ANN),)), at("B", CAT)) == (rd.OpenPart(key("A", 2), (ANN,)),)
 
 
 def test_and_dropped_if_one_of_its_clients_counts_elsewhere_by_now() -> None:
-    story = Story(B=station("B", CAT, ANN))
-    (told,) = story.sees(A=station("A", held=(held(0, ANN, BOB),)), B=station("B", CAT, ANN))
+    story = Story(at("B", CAT, ANN))
+    (told,) = story.sees(at("A", held=(held(0, ANN, BOB),)), at("B", CAT, ANN))
     assert told == rd.AbortPart(key("A"), "its clients count elsewhere by now", reoffer=True)
     assert story.offers(BOB, A) == (rd.OpenPart(key("A", 1), (BOB,)),)
 
 
 def test_held_parts_of_other_rounds_are_not_adopted() -> None:
-    story = Story(A=station("A", ANN, held=(held(0, BOB, round_=2), held(1, BOB, round_=0))))
+    story = Story(at("A", ANN, held=(held(0, BOB, round_=2), held(1, BOB, round_=0))))
     assert story.opened == (rd.OpenPart(key("A"), (ANN,)),)
 
 
 def test_an_adopted_part_is_not_adopted_again() -> None:
-    there = {"A": station("A", ANN, held=(held(0, ANN),))}
-    story = Story(**there)
+    there = at("A", ANN, held=(held(0, ANN),))
+    story = Story(there)
     story.merges(key("A"), ANN)
-    assert story.sees(**there) == ()
+    assert story.sees(there) == ()
 
 
 def test_a_client_whose_new_combiner_dies_during_its_release_can_be_asked_again() -> None:
-    story = Story(A=station("A"), B=station("B", ANN, CAT))
-    story.sees(A=station("A", ANN), B=station("B", CAT))
+    story = Story(at("A"), at("B", ANN, CAT))
+    story.sees(at("A", ANN), at("B", CAT))
     asked = story.do(rd.release_requested(story.round, offer(ANN), A, story.network))
     assert asked == (rd.AskRelease(B, ANN),)
     story.loses(A)
@@ -481,7 +450,7 @@ def test_a_client_whose_new_combiner_dies_during_its_release_can_be_asked_again(
     assert story.do(rd.release_answered(story.round, ANN, False, story.network)) == ()
     story.seals(key("B"), CAT)
     story.fetches(key("B"))
-    story.sees(B=station("B", ANN, CAT))
+    story.sees(at("B", ANN, CAT))
     assert story.round.settled
     assert rd.candidates(story.round, story.network) == {ANN}
     assert story.do(rd.extend(story.round, story.network, [ANN])) == (rd.OpenPart(key("B", 1), (ANN,)),)
