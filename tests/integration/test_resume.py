@@ -34,7 +34,7 @@ class Proxied:
 
     def start(self) -> str:
         """A session of one round with a large model."""
-        where = (f"--port={self.port}", f"--advertise={self.combiner.address}")
+        where = (f"--port={self.port}", f"--advertise={self.combiner.address}", "--client-grace=60")
         self.running.sandbox.start_combiner("combiner-1", *where, f"--reducer=http://{self.reducer.address}")
         self.running.sandbox.start_client(0, "--log-level=debug")
         self.running.attached(1)
@@ -129,15 +129,16 @@ def test_the_reducer_fetches_a_part_across_cuts(proxied: Proxied) -> None:
 
 
 def test_an_upload_goes_on_after_its_client_was_killed(proxied: Proxied) -> None:
+    """It dies with its upload broken, before it can go on by itself."""
     session = proxied.start()
     proxied.working()
     before = proxied.combiner.up
-    proxied.combiner.delay(0.05)  # so that there is a middle to be killed in
+    proxied.combiner.cut_after(MODEL // 2, upwards=True)
+    proxied.combiner.refuse()
     proxied.running.open_gate()
-    proxied.running.until(lambda: proxied.combiner.up - before > MODEL // 4)
+    proxied.running.until(lambda: proxied.combiner.cuts)
     proxied.running.sandbox.kill("client-1")
-    assert proxied.combiner.up - before < MODEL
-    proxied.combiner.delay(0)
+    proxied.combiner.accept()
     proxied.running.sandbox.start_client(0)
     proxied.finish(session)
     in_bounds(proxied.combiner.up - before, MODEL)

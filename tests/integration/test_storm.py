@@ -17,6 +17,7 @@ from fedn.client.driver import Client
 from fedn.client.journal import FileJournal
 from fedn.client.links import GrpcCombiner
 from fedn.client.trainer import AppTrainer
+from fedn.combiner.admission import Places
 from fedn.combiner.limits import Limits
 from fedn.domain.errors import Busy, InvalidInput
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, SessionId, digest_of
@@ -134,7 +135,20 @@ class Plain:
         return {}
 
 
-async def test_whoever_is_turned_away_comes_again(tmp_path: Path) -> None:
+async def test_whoever_is_turned_away_comes_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has the only place keeps it until somebody has been turned away."""
+    turned_away = {"fetches": asyncio.Event(), "uploads": asyncio.Event()}
+    right = Places._wait
+
+    async def wait(places: Places) -> None:
+        try:
+            await right(places)
+        except Busy:
+            turned_away[places._what].set()
+            raise
+        await turned_away[places._what].wait()
+
+    monkeypatch.setattr(Places, "_wait", wait)
     limits = Limits(uploads_in_flight=1, uploads_waiting=0, fetches_in_flight=1, fetches_waiting=0)
     async with Federation(tmp_path, combiner_limits=limits) as federation:
         await federation.add_combiner("combiner-1")
@@ -146,6 +160,7 @@ async def test_whoever_is_turned_away_comes_again(tmp_path: Path) -> None:
         await federation.story.until("session_finished", seconds=60)
         records = [stored.record for stored in federation.state.records(session.session)]
         assert [sum(len(part.contributors) for part in record.parts) for record in records] == [0, 6, 6]
+        assert all(happened.is_set() for happened in turned_away.values())
 
 
 async def test_streams_without_hello_are_few_and_short(tmp_path: Path) -> None:

@@ -34,9 +34,7 @@ FAULTS = [
 
 STORIES = 500
 NOT_MODELLED = {"SendReport", "Validate", "RefuseUpdate"}
-COMMANDS = {
-    c.__name__ for some in (cl.Command, ev.Command, rm.Command) for c in get_args(some)
-} - NOT_MODELLED
+COMMANDS = {c.__name__ for tier in (cl, ev, rm) for c in get_args(tier.Command)} - NOT_MODELLED
 SEEN: Counter[str] = Counter()
 
 
@@ -119,12 +117,11 @@ class Tiers(RuleBasedStateMachine):
         clients = [link.client for link in world.links.values() if link.read_down and link.combiner == name]
         if not world.paused:
             self.fault("lose", None, name, "")
-            for there in (other, name):
-                for client in clients:
-                    world.detach(client)
-                    world.attach(client, there)
-                if there == other:
-                    world.run_down()
+            for client in clients:
+                self.move(client, [(other, 0)])
+            world.run_down()
+            for client in clients:
+                self.move(client, [(name, 0)])
 
     @precondition(lambda self: self.heard)
     @rule(pick=st.integers(0, 99))

@@ -113,11 +113,7 @@ class Process(Record):
 
     @property
     def held(self) -> tuple[m.RoundHeld, ...]:
-        return tuple(
-            m.RoundHeld(S, *at, tuple(c for c, e in run.state.ledger.entries.items()
-                                      if e.standing is not cb.Standing.RELEASED))
-            for at, run in self.runs.items() if not isinstance(run.state, cb.Aborted)
-        )  # fmt: skip
+        return tuple(m.RoundHeld(S, *at, cb.listed(run.state)) for at, run in self.runs.items())
 
 
 class CombinerTier:
@@ -207,7 +203,7 @@ class CombinerTier:
     def hash_sum(self, name: CombinerName, number: int, part: int, odd: bool) -> bool:
         p = self.processes[name]
         run = p.runs.get((number, part))
-        if run and isinstance(run.state, cb.Closing):
+        if run:
             self.decide(p, run, ev.SumHashed(named("sum", p.incarnation, number, part), 8))
         return True
 
@@ -262,8 +258,6 @@ class CombinerTier:
         p.over = max(p.over, number)
         for part, run in parts.items():
             del p.runs[number, part]
-            if not isinstance(run.state, cb.Sealed):
-                self.decide(p, run, ev.AbortAsked("the round was committed without this part", reoffer=True))
             later = frozenset(c for n, other in parts.items() if n > part for c in other.state.ledger.entries)
             self.decide(p, run, ev.RoundAcked(part in counted, later))
 
@@ -274,7 +268,7 @@ class CombinerTier:
 
     def admit(self, p: Process, number: int, key: rd.PartKey, client: ClientId) -> rm.Event:
         run = p.runs.get((number, key.part))
-        if run is None or not isinstance(run.state, cb.Open):
+        if run is None or not cb.admits(run.state):
             return rm.AdmitAnswered(number, key, client, False)
         p.parked.pop((client, number), None)
         self.decide(p, run, ev.ClientAdmitted(client, client in p.links, self.now))

@@ -228,10 +228,9 @@ class ReducerTier:
                 getattr(self, what)(p, *args)
 
     def ack_from_record(self, name: CombinerName, incarnation: Incarnation, number: int) -> None:
-        parts = [
-            p for p in self.records.get(number, ()) if (p.combiner, p.incarnation) == (name, incarnation)
-        ]
-        self.ask(name, incarnation, "ack", number, tuple(part.part for part in parts))
+        process = (name, incarnation)
+        parts = [p.part for p in self.records.get(number, ()) if (p.combiner, p.incarnation) == process]
+        self.ask(name, incarnation, "ack", number, tuple(parts))
 
     def settle_from_record(self, name: CombinerName, header: UpdateHeader) -> None:
         self.begin(REDUCER, "tell_from_record", name, header)

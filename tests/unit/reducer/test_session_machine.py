@@ -273,12 +273,6 @@ def test_an_offer_of_a_round_that_is_far_ahead_is_never_a_loop() -> None:
 # --- a reducer that was restarted --------------------------------------------------------------------
 
 
-def test_held_parts_of_the_open_round_are_adopted() -> None:
-    story = Story(at("A", ANN, held=(held(0, ANN, BOB, round_=2),)), at("B", CAT), done=1)
-    opened = story.selects(ANN, CAT)[1:]
-    assert opened == (rd.OpenPart(key("A"), (ANN, BOB)), rd.OpenPart(key("B"), (CAT,)))
-
-
 def test_held_rounds_that_are_over_are_acknowledged_from_the_record() -> None:
     story = Story(at("A", ANN, held=(held(0, ANN), held(1, BOB), held(0, ANN, round_=2))), done=1)
     assert story.started[0] == mc.AckFromRecord(A, Incarnation("A1"), 1)
