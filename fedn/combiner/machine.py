@@ -383,8 +383,8 @@ def _hash_if_folded(ledger: Ledger, commands: tuple[ev.Command, ...]) -> Outcome
 
 
 def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) -> tuple[ev.Command, ...]:
-    """Tell what this part alone decides. Who is lost here, or folded into a part that does not count,
-    may count elsewhere by now: such a client offers again and is told from the record.
+    """Tell what this part alone decides. Whoever is lost or released here, or folded into a part that does
+    not count, may count elsewhere by now, and may be back here: it offers again and is told from the record.
     """
     commands: tuple[ev.Command, ...] = ()
     for client, entry in ledger.entries.items():
@@ -394,7 +394,7 @@ def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) 
             commands += (ev.SettleClient(client, True, ""),)
         elif entry.standing is Standing.REFUSED and counted:
             commands += (ev.SettleClient(client, False, entry.reason),)
-        elif entry.standing in {Standing.FOLDED, Standing.LOST}:
+        else:
             commands += (ev.AskReoffer(client),)
     return commands
 
@@ -407,7 +407,7 @@ def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:
             ledger = ledger.put(client, Entry(Standing.LOST, reason=reason), "discarded")
         if entry.standing is Standing.WAITING and not reoffer:
             commands += (ev.CancelTask(client, reason),)
-        if entry.standing in PENDING | {Standing.FOLDED, Standing.LOST}:  # a late one may hold its update
+        if entry.standing not in {Standing.WAITING, Standing.REFUSED}:  # it may hold its update
             commands += (ev.AskReoffer(client) if reoffer else ev.SettleClient(client, False, reason),)
     return Aborted(ledger, reason), commands
 

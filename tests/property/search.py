@@ -305,10 +305,9 @@ def main() -> None:
     budget = Budget(asked.crashes, asked.cuts, asked.waits, tuple(asked.kinds))
     if asked.full:
         budget = replace(budget, crashes=1, cuts=1)
-    for where, budget, small in (
-        [(asked.where, budget, not asked.granted)] if budget else [s[:3] for s in SHORT]
-    ):
-        print(search(where, budget, small), flush=True)
+    one = (asked.where, budget, not asked.granted)
+    for what in [one] if budget else [short[:3] for short in SHORT]:
+        print(search(*what), flush=True)
 
 
 SHORT = [

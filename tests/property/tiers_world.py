@@ -39,7 +39,7 @@ Step = tuple[str, object]
 
 @dataclass
 class Link(Record):
-    """One Attach stream. Each end learns of its end by itself; ``said`` is what may be said again."""
+    """One Attach stream. Each end learns of its end by itself."""
 
     client: ClientId
     combiner: CombinerName

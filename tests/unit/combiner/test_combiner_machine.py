@@ -545,12 +545,22 @@ def test_the_ack_of_a_part_that_is_not_sealed_drops_it_and_settles_nobody(
     assert isinstance(part.state, mc.Aborted)
 
 
-def test_the_ack_leaves_to_others_who_may_count_there() -> None:
+def test_the_ack_has_looked_up_who_was_released() -> None:
+    """It counts elsewhere or nowhere, and may be back here with its update."""
     part = Story(ANN, BOB)
     part(ev.ClientReleased(BOB))
     part.fold(ANN)
     part(ev.SumHashed(SUM, 80))
-    assert part(ev.RoundAcked(counted=True)) == (ev.SettleClient(ANN, True, ""),)
+    assert part(ev.RoundAcked(counted=True)) == (ev.SettleClient(ANN, True, ""), ev.AskReoffer(BOB))
+
+
+@pytest.mark.parametrize("reoffer", [False, True])
+def test_an_abort_reaches_who_was_released_once_its_upload_had_been_dropped(reoffer: bool) -> None:
+    part = everybody()
+    part(ev.Tick(60.0))
+    assert part(ev.ClientReleased(CAT)) == (ev.AnswerRelease(CAT, folded=False),)
+    told = part(ev.AbortAsked("gone", reoffer))
+    assert (ev.AskReoffer(CAT) if reoffer else ev.SettleClient(CAT, False, "gone")) in told
 
 
 # --- what can't happen -----------------------------------------------------------------------------
