@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "client": ("fedn.cli.client:client", "Start a client beside its own data."),
     "status": ("fedn.cli.status:status", "Show who is in the network and what is running."),
     "model": ("fedn.cli.model:model", "Seed, list and download models."),
-    "session": ("fedn.cli.session:session", "Start, list, show, watch and stop sessions."),
+    "session": ("fedn.cli.session:session", "Start, list, watch, pause, resume and stop sessions."),
     "trail": ("fedn.cli.trail:trail", "Show and verify the model trail of a session."),
     "config": ("fedn.cli.config:config", "Check a settings file; show every setting."),
     "plugins": ("fedn.cli.plugins:plugins", "List aggregators, optimizers, helpers and selectors."),

@@ -8,7 +8,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-from fedn.domain.errors import Conflict, FednError, StoreUnavailable, Unavailable
+from fedn.domain.errors import Conflict, FednError, LinkBroken, StoreUnavailable, Unavailable
 from fedn.domain.ids import SessionId
 from fedn.ports import StateStore
 
@@ -97,8 +97,11 @@ class Hindrances:
             self._tell(reason)
 
     def blame(self, combiner: str, error: FednError) -> None:
-        """Note what a combiner answered instead of what it was asked for."""
-        self.note(combiner, f"combiner {combiner}: {error.message}")
+        """Note what a combiner answered instead of what it was asked for, or that it did not."""
+        what = (
+            f" is out of reach ({error.message})" if isinstance(error, LinkBroken) else f": {error.message}"
+        )
+        self.note(combiner, f"combiner {combiner}{what}")
 
     async def noted(self, combiner: str, events: AsyncIterator[T]) -> AsyncIterator[T]:
         """A combiner's stream; why it has to be asked for again is noted until its next event."""

@@ -36,6 +36,7 @@ from fedn.reducer.validating import gather_metrics
 
 log = logging.getLogger("fedn.reducer")
 
+NOBODY = "no combiner is connected to the reducer; start one with `fedn combiner start`"
 AGAIN_FIRST, AGAIN_MOST = 0.1, 10.0
 """Seconds before a part that came to nothing is asked for again; doubled while its combiner goes on so."""
 Find = Callable[[CombinerName], Peer | None]
@@ -96,6 +97,7 @@ class SessionDriver:
                              self._pause_reason, unvalidated))  # fmt: skip
 
     def network_changed(self, network: Network) -> None:
+        self._hindrances.note("network", "" if network else NOBODY)
         self._decide(mc.NetworkChanged(network))
 
     def combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:

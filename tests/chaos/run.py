@@ -79,7 +79,8 @@ class Report:
         by_tier = ", ".join(f"{tier} {self.recovery(95, 'kill', tier)}" for tier in TIERS)
         disks = f"no full disks ({self.no_disks})" if self.no_disks else f"{made['full']} full disks"
         return (
-            f"chaos: seed {self.seed}, {self.seconds:.0f} s, {made['kill']} kills ({killed}), "
+            f"chaos {'passed' if self.verdict.ok else 'FAILED'}: "
+            f"seed {self.seed}, {self.seconds:.0f} s, {made['kill']} kills ({killed}), "
             f"{made['stop']} stops, {made['cut']} cuts, {made['freeze']} freezes, {made['delay']} delays, "
             f"{made['repeat']} repeats, {disks}; {self.verdict.rounds} rounds in {self.sessions} sessions; "
             f"{self.verdict}; {self.recoveries('kill')}; p95 by tier {by_tier}; "

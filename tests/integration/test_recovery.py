@@ -15,6 +15,7 @@ from test_in_process import SEED, contributors, grow
 from fedn.domain.errors import Conflict, StoreUnavailable
 from fedn.domain.ids import Digest
 from fedn.reducer import federation as reducer_module
+from fedn.reducer.driver import NOBODY
 from fedn.stores.memory import MemoryModels
 from fedn.testing.federation import Federation
 
@@ -121,6 +122,20 @@ async def test_a_new_combiner_takes_the_place_of_the_one_that_is_gone_longest(tm
         await federation.stop_reducer()
         await federation.start_reducer()
         await until(lambda: here() == {("b", False), ("c", True)})
+
+
+async def test_a_session_without_any_combiner_says_so(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        apps = await grow(federation, combiners=1, clients=1, closed=True)
+        session = (await federation.start_session(SEED, rounds=1)).session
+        await federation.story.until("round_opened")
+        await federation.kill_combiner("combiner-1")
+        await federation.story.until("waiting", session=session, reason=NOBODY)
+        await until(lambda: NOBODY in federation.reducer.progress(session)["reason"])
+        await federation.add_combiner("combiner-1")
+        await until(lambda: NOBODY not in federation.reducer.progress(session)["reason"])
+        apps[0].gate.set()
+        await federation.story.until("session_finished")
 
 
 async def test_a_release_is_told_after_the_change_that_came_before_it(tmp_path: Path) -> None:

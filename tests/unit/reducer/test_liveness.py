@@ -364,14 +364,20 @@ async def test_a_part_whose_bytes_are_never_right_is_said_too(impatient: list[fl
         assert impatient == [driver.AGAIN_FIRST * 2**n for n in range(5)]
 
 
-@pytest.mark.parametrize("fault", [Busy("256 parts are held here"), LinkBroken("UNKNOWN: boom")], ids=repr)
-async def test_a_combiner_that_puts_the_reducer_off_is_the_sessions_reason(fault: Exception) -> None:
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(Busy("256 parts are held here"), ": 256 parts are held here"),
+     (LinkBroken("UNKNOWN: boom"), " is out of reach (UNKNOWN: boom)")], ids=["busy", "broken"],
+)  # fmt: skip
+async def test_a_combiner_that_puts_the_reducer_off_is_the_sessions_reason(
+    fault: Exception, said: str
+) -> None:
     puppet = Puppet("a", "ann")
     puppet.faults.append(fault)
     puppet.open.clear()
     async with stage(puppet) as play:
         session = await play.play()
-        await play.story.until("waiting", session=session, reason=f"combiner a: {fault}")
+        await play.story.until("waiting", session=session, reason=f"combiner a{said}")
         await play.story.until("update_received")
         assert play.reason(session) == ""
 
