@@ -13,6 +13,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,8 @@ def accept_a_fenced_part(patch: Patch) -> None:
     patch(rd, "overlap", lambda *_: frozenset())
 
 
+ATTEMPTS, STUCK_SECONDS = 5, 6.0
+
 # --- scenarios -------------------------------------------------------------------------------------
 
 
@@ -98,8 +101,7 @@ def quiet(world: Any, lanes: Any) -> None:
 def combiners_die_after_receipts(world: Any, lanes: Any) -> None:
     """Twice: with one client held up the round stays open; the others are folded when their combiner dies."""
     for combiner, slow in ((world.combiners[0], world.clients[0]), (world.combiners[1], world.clients[1])):
-        world.signal(slow, signal.SIGSTOP)
-        _stuck(world, lanes)
+        _held_up(world, lanes, slow)
         world.kill(combiner)
         world.start(combiner)
         world.signal(slow, signal.SIGCONT)
@@ -109,8 +111,7 @@ def combiners_die_after_receipts(world: Any, lanes: Any) -> None:
 def a_combiner_comes_back_late(world: Any, lanes: Any) -> None:
     """With one client held up, its combiner is given up; it comes back when the others have moved."""
     combiner, slow = world.combiners[0], world.clients[0]
-    world.signal(slow, signal.SIGSTOP)
-    _stuck(world, lanes)
+    _held_up(world, lanes, slow)
     world.signal(combiner, signal.SIGSTOP)
     world.until(lambda: "combiner lost" in world.log("reducer"), "the combiner to be given up")
     world.until(lambda: _attached(lanes, world.combiners[1]) >= 5, "its clients to move")
@@ -123,14 +124,27 @@ def _attached(lanes: Any, combiner: str) -> int:
     return sum(c["combiner"] == combiner for c in lanes.rest.get("/clients").json()["clients"])
 
 
-def _stuck(world: Any, lanes: Any) -> None:
-    """Wait until every open round has all updates but one."""
+def _held_up(world: Any, lanes: Any, slow: str) -> None:
+    """Stop ``slow``, and wait until every open round has all updates but its own.
+
+    It is given up 7 s later, and then no round waits for it: if that was too short, it is stopped anew.
+    """
 
     def received(lane: str) -> int:
         shown = lanes.rest.get(f"/sessions/{lanes.current[lane]}").json()["progress"]
         return shown.get("received", 0) if shown.get("state") == "running" else 0
 
-    world.until(lambda: min(received("small"), received("large")) == 5, "all updates but one")
+    def stuck() -> bool:
+        return min(received("small"), received("large")) == len(world.clients) - 1
+
+    for _ in range(ATTEMPTS):
+        world.signal(slow, signal.SIGSTOP)
+        with suppress(TimeoutError):
+            world.until(stuck, "all updates but one", STUCK_SECONDS)
+            return
+        world.signal(slow, signal.SIGCONT)
+        _moved_on(world, lanes)
+    raise TimeoutError(f"no round ever had all updates but that of {slow}")
 
 
 def _moved_on(world: Any, lanes: Any) -> None:

@@ -115,12 +115,13 @@ class World:
             del self._due[name]
             self.start(name)
 
-    def until(self, ready: Callable[[], object], what: str) -> None:
+    def until(self, ready: Callable[[], object], what: str, patience: float = 0.0) -> None:
         """Wait for ``ready`` to be true, whatever ends meanwhile."""
-        deadline = time.monotonic() + self.patience
+        patience = patience or self.patience
+        deadline = time.monotonic() + patience
         while not ready():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"waited {self.patience:g} s in vain for {what}")
+                raise TimeoutError(f"waited {patience:g} s in vain for {what}")
             self.supervise()
             time.sleep(0.02)
 
