@@ -445,7 +445,7 @@ class SessionDriver:
     def _ask(self, combiner: CombinerName, ask: Callable[[CombinerLink], Awaitable[None]]) -> None:
         """A call whose answer nobody waits for."""
         if peer := self._find(combiner):
-            self._spawn(_ignored(peer.call(peer.incarnation, ask)), None)
+            self._spawn(self._when_durable(_ignored(peer.call(peer.incarnation, ask))), None)
 
     def _spawn(
         self, work: Coroutine[None, None, None], fault: Fault | None = mc.FaultFound

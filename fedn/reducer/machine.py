@@ -224,8 +224,9 @@ def _selected(state: State, clients: tuple[ClientId, ...]) -> Outcome:
     match state.phase:
         case Planning():
             round_, commands = rd.open_round(
-                state.head.round + 1, state.head.model, state.network, clients, not state.plan.max_clients
-            )
+                state.head.round + 1, state.head.model, state.network, clients,
+                quorum=state.plan.min_clients, open_to_all=not state.plan.max_clients,
+            )  # fmt: skip
             state, told = _announced(state, Running(round_))
             state, more = _answer_asked(state, told + commands)
             return _judge(state, more)
@@ -246,11 +247,11 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
     if not isinstance(state.phase, Running) or not state.phase.round.settled or state.phase.choosing:
         return state, commands
     round_ = state.phase.round
-    have, need = len(round_.accepted), state.plan.min_clients
-    if have >= need:
+    if round_.has_quorum:
         refused, lost = round_.absences
         commit = CommitRound(round_.number, round_.merged, refused, lost)
         return replace(state, phase=Committing(round_)), (*commands, commit)
+    have, need = len(round_.accepted), round_.quorum
     free = frozenset() if state.pause else rd.candidates(round_, state.network)
     reason = f"{have} of {need} updates; waiting for more clients" + _why(round_)
     if state.pause:
@@ -294,7 +295,8 @@ def _committed(state: State, head: Head) -> Outcome:
         raise InvalidTransition("a commit ended that was not under way", story=[state.phase, head])
     round_ = state.phase.round
     state = replace(state, head=head, phase=Planning())
-    commands: tuple[Command, ...] = _acks(round_, state.network) + _settle_moved(round_, state.network)
+    commands: tuple[Command, ...] = _acks(round_, state.network)
+    commands += _settle_moved(round_, state.network) + _settle_lost(round_, state.network)
     state, validate = _validate(state)
     commands += validate
     ending = state.ending
@@ -343,6 +345,16 @@ def _settle_moved(round_: Round, network: Network) -> tuple[Command, ...]:
     return tuple(moved)
 
 
+def _settle_lost(round_: Round, network: Network) -> tuple[Command, ...]:
+    """Lost clients that are here need not wait any longer: nobody will ask for this round again."""
+    where = attached(network)
+    return tuple(
+        rd.Settle(where[gone.client], gone.client, round_.number, False, gone.reason)
+        for gone in round_.absences[1]
+        if gone.client in where
+    )
+
+
 def _stop(state: State, ending: Ended) -> Outcome:
     """A commit that is under way is waited for: its record may be durable, and is what clients are told."""
     match state.phase:
@@ -381,7 +393,7 @@ def _end(state: State, outcome: str, reason: str) -> Outcome:
         for key, leg in state.phase.round.legs.items():
             if leg.phase is not rd.Phase.VOID:
                 commands += (rd.AbortPart(key, f"the session is {outcome}", reoffer=False),)
-        commands += (DropSums(),)
+        commands += (*_settle_lost(state.phase.round, state.network), DropSums())
         state, told = _announced(state, Ended(outcome, reason))
     else:
         state, told = _announced(state, Ended(outcome, reason))

@@ -57,6 +57,7 @@ class Round:
 
     number: int
     base_model: Digest
+    quorum: int
     open_to_all: bool = True
     legs: Mapping[PartKey, Leg] = field(default_factory=dict)
     place: Mapping[ClientId, CombinerName] = field(default_factory=dict)
@@ -80,6 +81,10 @@ class Round:
         taken = ACTIVE | {Phase.MERGED}
         headers = [leg.header for leg in self.legs.values() if leg.header and leg.phase in taken]
         return frozenset(c.client for header in headers for c in header.contributors)
+
+    @property
+    def has_quorum(self) -> bool:
+        return len(self.accepted) >= self.quorum
 
     def awaited_at(self, client: ClientId) -> str:
         """The combiner whose running part lists this client; '' if there is none."""
@@ -162,13 +167,19 @@ Outcome = tuple[Round, tuple[Command, ...]]
 
 
 def open_round(
-    number: int, base_model: Digest, network: Network, selected: Iterable[ClientId], open_to_all: bool = True
+    number: int,
+    base_model: Digest,
+    network: Network,
+    selected: Iterable[ClientId],
+    quorum: int,
+    open_to_all: bool = True,
 ) -> Outcome:
     """Adopt what combiners hold of this round already, and open parts for the other selected clients.
 
+    ``quorum``: with so many accepted updates nobody is waited for a second time.
     ``open_to_all``: the plan selects every client, so one that was not there yet may still join in.
     """
-    round_ = Round(number, base_model, open_to_all)
+    round_ = Round(number, base_model, quorum, open_to_all)
     round_, commands = adopt_held(round_, network)
     round_, more = extend(round_, network, selected)
     return round_, commands + more
@@ -271,7 +282,11 @@ def part_sealed(round_: Round, key: PartKey, header: PartHeader, now: float) -> 
         round_, refused=refused, lost=lost,
         admissions=_without(round_.admissions, counted), releasing=_without(round_.releasing, counted),
     )  # fmt: skip
-    return _put(round_, key, Leg(leg.clients, Phase.FETCHING, header)), (FetchPart(key, header),)
+    round_ = _put(round_, key, Leg(leg.clients, Phase.FETCHING, header))
+    if round_.has_quorum:  # who offered again while this part was closing is too late
+        late = {a.client for a in header.lost if round_.admissions.get(a.client) == key.combiner}
+        round_ = replace(round_, admissions=_without(round_.admissions, late))
+    return round_, (FetchPart(key, header),)
 
 
 def part_fetched(round_: Round, key: PartKey, network: Network) -> Outcome:
@@ -369,6 +384,8 @@ def release_requested(
         return round_, (Settle(combiner, client, round_.number, False, "trained from another base model"),)
     if client in round_.refused:
         return round_, (Settle(combiner, client, round_.number, False, round_.refused[client]),)
+    if client in round_.lost and round_.has_quorum and not round_.awaited_at(client):
+        return round_, ()  # too slow: it would hold the round for one more deadline, and then again
     old = round_.place.get(client)
     if old is None and not round_.open_to_all:
         return round_, (Settle(combiner, client, round_.number, False, "not selected for this round"),)

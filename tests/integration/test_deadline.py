@@ -23,6 +23,8 @@ from fedn.combiner.staging import PartSum, Upload
 from fedn.domain.errors import Refused
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer
+from fedn.reducer.driver import SessionDriver
+from fedn.reducer.intake import Intake
 from fedn.testing.federation import Federation
 
 SMALL, LARGE = {"w": np.zeros(4)}, {"w": np.zeros(300_000)}
@@ -76,9 +78,25 @@ def parts(federation: Federation) -> dict[int, list[str]]:
 async def not_counted(federation: Federation) -> None:
     """The late one is told so, and deletes its copy."""
     end = await federation.story.until("settled", counted=False)
-    assert end["reason"].startswith("stale round")
+    assert end["reason"] == "upload not complete by the deadline"
     assert list(federation.clients[LATE]._journal.held()) == []
     assert parts(federation) == {0: ["client-1"]}
+
+
+@pytest.fixture
+def sending(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """The late one stops after the first chunk: (it is there, it may go on)."""
+    there, go_on, chunks = asyncio.Event(), asyncio.Event(), Client._chunks
+
+    async def slow(client: Client, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:
+        async for chunk in chunks(client, header, offset):
+            yield chunk
+            if header.client == LATE:
+                there.set()
+                await go_on.wait()
+
+    monkeypatch.setattr(Client, "_chunks", slow)
+    return there, go_on
 
 
 @pytest.fixture
@@ -130,23 +148,41 @@ async def test_an_update_that_came_along_with_its_offer_is_looked_up(
 
 
 async def test_an_upload_that_never_ends_holds_up_no_round_that_has_its_quorum(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sending: tuple[asyncio.Event, asyncio.Event]
 ) -> None:
-    sending, chunks = asyncio.Event(), Client._chunks
-
-    async def stuck(client: Client, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:
-        async for chunk in chunks(client, header, offset):
-            yield chunk
-            if header.client == LATE:
-                sending.set()
-                await asyncio.Event().wait()
-
-    monkeypatch.setattr(Client, "_chunks", stuck)
+    there, _ = sending
     async with Federation(tmp_path) as federation:
         combiner, (_, late) = await begun(federation, LARGE, min_clients=1)
         late.gate.set()
-        await sending.wait()
+        await there.wait()
         time_is_up(combiner)
+        await federation.story.until("round_committed")
+        await not_counted(federation)
+
+
+async def test_nor_one_that_is_offered_again_while_its_part_is_fetched(
+    tmp_path: Path, sending: tuple[asyncio.Event, asyncio.Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is too slow each time would have the round wait for one deadline after another."""
+    there, go_on = sending
+    offered, fetch, requested = asyncio.Event(), Intake.fetch, SessionDriver.release_requested
+
+    async def fetch_later(intake: Intake, *part: Any) -> bool:
+        await offered.wait()
+        return await fetch(intake, *part)
+
+    def hear(session: SessionDriver, *offer: Any) -> None:
+        requested(session, *offer)
+        offered.set()
+
+    monkeypatch.setattr(Intake, "fetch", fetch_later)
+    monkeypatch.setattr(SessionDriver, "release_requested", hear)
+    async with Federation(tmp_path) as federation:
+        combiner, (_, late) = await begun(federation, LARGE, min_clients=1)
+        late.gate.set()
+        await there.wait()
+        time_is_up(combiner)
+        go_on.set()
         await federation.story.until("round_committed")
         await not_counted(federation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,29 @@ async def test_nobody_waits_for_room_any_longer_than_the_round_is_wanted(tmp_pat
         info = await federation.start_session(
             SEED, rounds=12, min_clients=1, round_deadline=1.0, validate=False
         )
-        await federation.story.until("failed", round=1)
+        await federation.story.until("settled", round=1, counted=False)
         await federation.story.until("waiting", count=2)  # the second time for an update of a later round
         journal.mkdir()
         await federation.story.until("session_finished", seconds=40.0)
         assert apps[0].trained == sorted(set(apps[0].trained))
         first = federation.state.record(info.session, 1).record
         assert [c.client for c in first.contributors] == ["client-2"]
+
+
+async def test_nor_than_its_session_lasts(tmp_path: Path) -> None:
+    """No later task says that the last round is over."""
+    async with Federation(tmp_path) as federation:
+        await grow(federation, clients=2)
+        client, journal = federation.clients["client-1"], tmp_path / "client-1" / "journal"
+        journal.rmdir()
+        await federation.start_session(SEED, rounds=1, min_clients=1, round_deadline=1.0, validate=False)
+        await federation.story.until("settled", counted=False)
+        async with asyncio.timeout(15):
+            while client._state.slot:
+                await asyncio.sleep(0.01)
+        assert client._hindrance == ""
+        journal.mkdir()
+        assert list(client._journal.held()) == []
 
 
 async def test_an_update_that_can_never_fit_fails_with_its_reason(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_but_not_what_is_held_of_another_round(number: int) -> None:
 def aborted(times: int) -> rd.Round:
     """Ann's part at A was dropped so many times, and each time asked for again."""
     network = {A: station("A", ANN)}
-    round_, _ = rd.open_round(1, BASE, network, [ANN])
+    round_, _ = rd.open_round(1, BASE, network, [ANN], quorum=1)
     for number in range(times):
         round_ = rd.part_aborted(round_, key("A", number), 1.0)
         round_, commands = rd.network_changed(round_, network)
@@ -114,7 +114,7 @@ def test_and_never_adopted() -> None:
 
 def test_numbers_go_on_when_the_last_part_came_to_nothing() -> None:
     network = {A: station("A"), B: station("B", ANN)}
-    round_, _ = rd.open_round(1, BASE, {A: station("A", ANN)}, [ANN])
+    round_, _ = rd.open_round(1, BASE, {A: station("A", ANN)}, [ANN], quorum=1)
     for _ in range(3):
         round_, _ = rd.network_changed(round_, {A: station("A", ANN)})
         round_ = rd.part_aborted(
@@ -148,7 +148,9 @@ def test_many_clients_that_lost_their_combiner_are_placed_in_one_pass(
     many: int, running: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     crowd = [ClientId(Counted(f"client-{number}")) for number in range(many)]
-    round_, _ = rd.open_round(1, BASE, {A: station("A", *crowd), B: station("B", CAT)}, [*crowd, CAT])
+    round_, _ = rd.open_round(
+        1, BASE, {A: station("A", *crowd), B: station("B", CAT)}, [*crowd, CAT], quorum=1
+    )
     if not running:
         round_, _ = rd.part_sealed(round_, key("B"), sealed(key("B"), CAT), 1.0)
         round_, _ = rd.part_fetched(round_, key("B"), {})
@@ -171,7 +173,7 @@ def test_many_clients_that_lost_their_combiner_are_placed_in_one_pass(
 @pytest.mark.parametrize("many", [100, 400])
 def test_and_are_lost_in_one_pass(many: int) -> None:
     crowd = [ClientId(Counted(f"client-{number}")) for number in range(many)]
-    round_, _ = rd.open_round(1, BASE, {A: station("A", *crowd)}, crowd)
+    round_, _ = rd.open_round(1, BASE, {A: station("A", *crowd)}, crowd, quorum=1)
     round_ = rd.combiner_lost(round_, A, Incarnation("A1"), 1.0)
     Counted.compared = 0
     round_ = rd.tick(round_, 6.0, 5.0)

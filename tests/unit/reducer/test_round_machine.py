@@ -16,10 +16,10 @@ BASE = head(0).model
 class Story:
     """A round that remembers its state and its network; every call returns the commands."""
 
-    def __init__(self, *stations: tuple[CombinerName, Station]) -> None:
+    def __init__(self, *stations: tuple[CombinerName, Station], quorum: int = 3) -> None:
         self.network: Network = dict(stations)
         everyone = [c for _, station in stations for c in station.clients]
-        self.round, self.opened = rd.open_round(1, BASE, self.network, everyone)
+        self.round, self.opened = rd.open_round(1, BASE, self.network, everyone, quorum)
 
     def do(self, outcome: rd.Outcome) -> tuple[rd.Command, ...]:
         self.round, commands = outcome
@@ -61,8 +61,8 @@ class Story:
         return sorted(c.client for part in self.round.merged for c in part.contributors)
 
 
-def two() -> Story:
-    return Story(at("A", ANN, BOB), at("B", CAT))
+def two(quorum: int = 3) -> Story:
+    return Story(at("A", ANN, BOB), at("B", CAT), quorum=quorum)
 
 
 # --- the ordinary way ------------------------------------------------------------------------------
@@ -81,7 +81,7 @@ def test_two_combiners_seal_and_are_merged() -> None:
 
 
 def test_only_the_selected_are_asked() -> None:
-    _, commands = rd.open_round(1, BASE, two().network, [CAT, DAN])
+    _, commands = rd.open_round(1, BASE, two().network, [CAT, DAN], quorum=1)
     assert commands == (rd.OpenPart(key("B"), (CAT,)),)
 
 
@@ -329,6 +329,43 @@ def test_a_late_client_of_a_sealed_part_gets_the_next_one() -> None:
     story.seals(key("A"), ANN, lost="bob")
     assert story.offers(BOB, A) == ()
     assert story.fetches(key("A")) == (rd.MergePart(key("A")), rd.OpenPart(key("A", 1), (BOB,)))
+
+
+def test_but_not_once_the_quorum_is_there() -> None:
+    """Else a client that is too slow for its round would hold it up for one deadline after another."""
+    story = two(quorum=1)
+    story.seals(key("A"), ANN, lost="bob")
+    assert story.offers(BOB, A) == story.offers(BOB, B) == ()
+    assert story.fetches(key("A")) == (rd.MergePart(key("A")),)
+    story.merges(key("B"), CAT)
+    assert story.round.settled
+    assert story.counted == [ANN, CAT]
+
+
+def test_nor_if_it_offers_again_while_its_part_is_closing() -> None:
+    story = two(quorum=1)
+    assert story.offers(BOB, A) == (rd.Admit(key("A"), BOB),)
+    story.seals(key("A"), ANN, lost="bob")
+    assert story.admits(key("A"), BOB, admitted=False) == ()
+    assert story.fetches(key("A")) == (rd.MergePart(key("A")),)
+
+
+def test_a_lost_client_is_taken_after_all_if_the_quorum_is_lost_again() -> None:
+    story = two(quorum=1)
+    story.seals(key("A"), ANN, lost="bob")
+    assert story.offers(BOB, B) == ()
+    story.loses(A)
+    assert story.sees(at("B", BOB, CAT)) == (rd.Admit(key("B"), BOB),)
+
+
+def test_a_client_that_is_waited_for_elsewhere_is_not_too_late_because_it_was_lost_here() -> None:
+    story = two(quorum=1)
+    story.offers(BOB, B)
+    story.answers(BOB, folded=False)
+    story.admits(key("B"), BOB)
+    story.seals(key("A"), ANN, lost="bob")
+    assert BOB in story.round.lost
+    assert story.offers(BOB, C) == (rd.AskRelease(B, BOB),)
 
 
 def test_a_client_that_moves_on_while_its_release_is_asked_is_admitted_where_it_ends_up() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rounds import ANN, BOB, BOOM, CAT, DAN, LATE, A, B, S, at, head, held, key, merged, offer, sealed
+from rounds import ANN, BOB, BOOM, CAT, DAN, LATE, A, B, C, S, at, head, held, key, merged, offer, sealed
 
 from fedn.domain.errors import InvalidTransition
 from fedn.domain.ids import ClientId, CombinerName, Incarnation
@@ -223,6 +223,23 @@ def test_a_contributor_that_has_moved_is_settled_where_it_is() -> None:
     story.merges(key("A"), ANN, BOB)
     story.merges(key("B"), CAT)
     assert rd.Settle(B, ANN, 1, True, "") in story.commits()
+
+
+def test_a_lost_client_that_is_here_is_told_with_the_commit() -> None:
+    """It may have offered where the ack does not reach it, or wait for room to keep what it trained."""
+    story = running()
+    story.sees(at("A", BOB), at("B", CAT, ANN))
+    story.merges(key("B"), CAT)
+    story.merges(key("A"), lost="ann", refused="bob")
+    assert rd.Settle(B, ANN, 1, False, LATE) in story.commits()
+
+
+def test_and_with_the_end_of_a_session_that_is_stopped() -> None:
+    story = running()
+    story.merges(key("A"), BOB, lost="ann")
+    story.sees(at("A", BOB), at("C", ANN), at("B", CAT))
+    assert story(mc.ReleaseRequested(C, offer(ANN))) == ()
+    assert rd.Settle(C, ANN, 1, False, LATE) in story(mc.StopAsked("by hand"))
 
 
 def test_the_open_round_hears_all_that_concerns_it() -> None:
