@@ -11,7 +11,6 @@ from fedn.sandbox.digits import load, split
 # A name of its own: without one, whoever is started first takes the first identity that is free.
 SETTINGS = """reducer: http://127.0.0.1:8090
 name: client-{number}
-state_dir: state/clients
 app: app:Digits
 app_options:
   data: data/client-{number}.npz

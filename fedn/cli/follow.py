@@ -83,7 +83,6 @@ class Follower:
         if reason := (progress.get("reason") or (info["state"] not in ENDED and info["reason"])):
             yield from self._new("waiting", {"reason": reason})
         yield from self._rounds(info)
-        yield from self._validations()
         if info["state"] in ENDED:
             self._ended = True
             words = {"state": info["state"], "reason": info["reason"]}
@@ -95,25 +94,36 @@ class Follower:
             yield Fact(event, {"session": self._session, **fields})
 
     def _rounds(self, info: dict[str, Any]) -> Iterator[Fact]:
-        if info["head"]["round"] <= self._committed:
-            return
-        for item in self._reducer.pages(f"{self._path}/rounds", "rounds", self._committed):
+        """What was committed and validated since the last look, each round's metrics right behind it."""
+        fresh: list[dict[str, Any]] = []
+        if info["head"]["round"] > self._committed:
+            fresh = list(self._reducer.pages(f"{self._path}/rounds", "rounds", self._committed))
+        if info["plan"]["validate"]:
+            self._unvalidated |= {item["round"] for item in fresh}
+        validated = self._validated()
+        for number in sorted(validated.keys() - {item["round"] for item in fresh}):
+            yield self._validation(number, validated[number])
+        for item in fresh:
             self._committed = item["round"]
-            if info["plan"]["validate"]:
-                self._unvalidated.add(item["round"])
             yield Fact("round_committed", {"session": self._session, **item})
-
-    def _validations(self) -> Iterator[Fact]:
-        if not self._unvalidated:
-            return
-        after = min(self._unvalidated) - 1
-        for item in list(self._reducer.pages(f"{self._path}/metrics", "rounds", after)):
-            if item["round"] in self._unvalidated and "validate" in item:
-                self._unvalidated.discard(item["round"])
-                yield Fact(
-                    "round_validated", {"session": self._session, "round": item["round"], **item["validate"]}
-                )
+            if item["round"] in validated:
+                yield self._validation(item["round"], validated[item["round"]])
         self._unvalidated = {n for n in self._unvalidated if n > self._committed - LATE_ROUNDS}
+
+    def _validated(self) -> dict[int, dict[str, Any]]:
+        """The validations that are there by now, of rounds that still lacked theirs."""
+        if not self._unvalidated:
+            return {}
+        items = self._reducer.pages(f"{self._path}/metrics", "rounds", min(self._unvalidated) - 1)
+        return {
+            item["round"]: item["validate"]
+            for item in items
+            if item["round"] in self._unvalidated and "validate" in item
+        }
+
+    def _validation(self, number: int, fields: dict[str, Any]) -> Fact:
+        self._unvalidated.discard(number)
+        return Fact("round_validated", {"session": self._session, "round": number, **fields})
 
 
 class Bell:

@@ -95,9 +95,12 @@ class Reducer:
             following = page["next"]
 
     def session(self, text: str) -> str:
-        """The session id that ``text`` is, or is the only beginning or end of."""
-        ids = [item["session"] for item in self.get("/sessions")["sessions"]]
-        return only("session", text, ids, "fedn session list")
+        """The id of the session that ``text`` names: its id, a part of it, or its name if no other has it."""
+        sessions = self.get("/sessions")["sessions"]
+        named = [item["session"] for item in sessions if item["name"] == text]
+        if len(named) == 1:
+            return str(named[0])
+        return only("session", text, [item["session"] for item in sessions], "fedn session list")
 
     def model(self, text: str) -> str:
         """The digest that ``text`` is, or is the only beginning or end of."""

@@ -92,6 +92,11 @@ def bytes_of(size: float) -> str:
     return f"{size:.3g} {UNITS[-1]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """'1 client', '3 clients'."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def moment(seconds: float) -> str:
     """Unix time as local date and time, to the minute."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M") if seconds else ""

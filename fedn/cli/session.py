@@ -111,7 +111,7 @@ def listing(url: str, as_json: bool) -> None:
 def show(session_id: str, url: str, as_json: bool) -> None:
     """Show a session: plan, state, and every round with its metrics.
 
-    SESSION may be any beginning or end of its id that no other session has.
+    SESSION may be any beginning or end of its id, or its name, that no other session has.
 
     Example: fedn session show 3f2a
     """
@@ -134,7 +134,7 @@ def _show(info: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
     plan, head = info["plan"], info["head"]
     screen.pairs({
         "session": info["session"],
-        "name": info["name"],
+        **({"name": info["name"]} if info["name"] != info["session"] else {}),
         "state": info["state"] + (f": {info['reason']}" if info["reason"] else ""),
         "rounds": f"{head['round']} of {plan['rounds']}",
         "model": head["model"],
@@ -198,7 +198,7 @@ def pause(session_id: str, url: str, as_json: bool) -> None:
     if as_json:
         screen.put_json(info)
     else:
-        click.echo(f"Session {info['session']} pauses; round {info['head']['round']} is its last so far.")
+        click.echo(f"Session {info['session']} pauses once the open round, if there is one, is committed.")
 
 
 @session.command()
@@ -213,7 +213,8 @@ def resume(session_id: str, url: str, as_json: bool) -> None:
     if as_json:
         screen.put_json(info)
     else:
-        click.echo(f"Session {info['session']} goes on after round {info['head']['round']}.")
+        words = "goes on" if info["state"] == "running" else f"is {info['state']}"
+        click.echo(f"Session {info['session']} {words}; its last committed round is {info['head']['round']}.")
 
 
 @session.command()

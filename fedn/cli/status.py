@@ -65,9 +65,8 @@ def _draw(
     for item in sessions[:10]:
         head = f"round {item['head']['round']} of {item['plan']['rounds']}"
         reason = f": {item['reason']}" if item["reason"] else ""
-        tree.add(
-            Text(screen.clean(f"session {item['session']}  {item['name']}  {item['state']}{reason}, {head}"))
-        )
+        name = "" if item["name"] == item["session"] else f"  {item['name']}"
+        tree.add(Text(screen.clean(f"session {item['session']}{name}  {item['state']}{reason}, {head}")))
     screen.console().print(tree)
 
 

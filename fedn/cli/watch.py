@@ -61,7 +61,7 @@ class Story:
         self._rounds = progress.add_task(f"session {session}  rounds", total=None)
         self._updates = progress.add_task("updates in this round", total=None, visible=False)
         self._held: dict[int, dict[str, Any]] = {}
-        self._metrics: dict[int, dict[str, float]] = {}
+        self._validated: dict[int, dict[str, Any]] = {}
 
     def tell(self, fact: Fact) -> None:
         """Draw one fact."""
@@ -79,7 +79,7 @@ class Story:
                 self._progress.update(self._rounds, completed=fields["round"])
                 self._release(before=fields["round"] - LATE_ROUNDS)
             case "round_validated":
-                self._metrics[fields["round"]] = fields["metrics"]
+                self._validated[fields["round"]] = fields
                 self._release(before=fields["round"] - LATE_ROUNDS)
             case "session_ended":
                 self._release(before=fields["round"] + 1)
@@ -95,15 +95,19 @@ class Story:
     def _release(self, before: int) -> None:
         """Print held rounds in order, as far as their metrics are there or no longer expected."""
         for number in sorted(self._held):
-            if number not in self._metrics and number >= before:
+            if number not in self._validated and number >= before:
                 return
-            self._round(self._held.pop(number), self._metrics.pop(number, {}))
+            self._round(self._held.pop(number), self._validated.pop(number, {}))
 
-    def _round(self, fields: dict[str, Any], metrics: dict[str, float]) -> None:
+    def _round(self, fields: dict[str, Any], validated: dict[str, Any]) -> None:
+        """The metrics are those of the clients that validated; the updates may be of others."""
+        parts = [f"round {fields['round']:>4}"]
+        if metrics := screen.metrics_text(validated.get("metrics", {})):
+            parts.append(f"{metrics} at {screen.counted(validated['clients'], 'client')}")
         absent = [f"{len(fields[word])} {word}" for word in ("refused", "lost") if fields[word]]
-        line = f"round {fields['round']:>4}  {screen.metrics_text(metrics)}".rstrip()
-        counts = f"{fields['contributors']} clients, {fields['examples']} examples"
-        self._line(f"{line}  ({', '.join([counts, *absent])})  model {fields['model'][:12]}")
+        updates = screen.counted(fields["contributors"], "update")
+        parts.append(f"({', '.join([updates, screen.counted(fields['examples'], 'example'), *absent])})")
+        self._line("  ".join([*parts, f"model {fields['model'][:12]}"]))
 
     def _end(self, fields: dict[str, Any]) -> None:
         self.state = fields["state"]

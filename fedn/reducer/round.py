@@ -283,9 +283,11 @@ def part_sealed(round_: Round, key: PartKey, header: PartHeader, now: float) -> 
         admissions=_without(round_.admissions, counted), releasing=_without(round_.releasing, counted),
     )  # fmt: skip
     round_ = _put(round_, key, Leg(leg.clients, Phase.FETCHING, header))
-    if round_.has_quorum:  # who offered again while this part was closing is too late
+    if round_.has_quorum:  # who offered again while this part was closing is too late, wherever it is by now
         late = {a.client for a in header.lost if round_.admissions.get(a.client) == key.combiner}
-        round_ = replace(round_, admissions=_without(round_.admissions, late))
+        round_ = replace(
+            round_, admissions=_without(round_.admissions, late), releasing=_without(round_.releasing, late)
+        )
     return round_, (FetchPart(key, header),)
 
 

@@ -72,9 +72,9 @@ def _content(front: Front) -> dict[str, Any]:
 def _session(front: Front, info: SessionInfo) -> SessionView:
     after = max(info.head.round - ROUNDS_SHOWN, -1)
     rows, _ = whole_rounds(front.state, info.session, after)
-    means = {item["round"]: item.get("validate", {}).get("metrics", {}) for item in metrics_by_round(rows)}
+    validated = {item["round"]: item["validate"] for item in metrics_by_round(rows) if "validate" in item}
     stored = front.state.records(info.session, after=after, limit=ROUNDS_SHOWN)
-    rounds = [round_form(item) | {"metrics": means.get(item.record.round, {})} for item in stored]
+    rounds = [round_form(item) | _means(validated.get(item.record.round, {})) for item in stored]
     names = sorted({name for item in rounds for name in item["metrics"]}, key=lambda n: (n != "accuracy", n))
     values = [item["metrics"][names[0]] for item in rounds if names and names[0] in item["metrics"]]
     try:
@@ -82,6 +82,11 @@ def _session(front: Front, info: SessionInfo) -> SessionView:
     except NotFound:  # it ended; nothing is live
         progress = {}
     return SessionView(info, progress, rounds[::-1], names[:4], names[0] if names else "", curve(values))
+
+
+def _means(validated: dict[str, Any]) -> dict[str, Any]:
+    """A round's metrics, and how many clients they are of."""
+    return {"metrics": validated.get("metrics", {}), "validators": validated.get("clients", 0)}
 
 
 def curve(values: list[float]) -> str:

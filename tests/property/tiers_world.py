@@ -363,6 +363,8 @@ class World(CombinerTier, ClientTier, ReducerTier):
             self.connect(name)
         self.run_down()
         assert not any(p.runs for p in self.processes.values()), "a combiner still holds a part"
+        for client, person in self.people.items():
+            assert not person.journal or person.link is None, f"{client} holds an update at rest"
         for client in self.people:
             self.detach(client)
             self.attach(client, COMBINERS[0])

@@ -131,7 +131,7 @@ def test_sessions_are_listed_shown_and_stopped_by_the_beginning_of_their_id(fedn
     assert "accuracy 0.5000" in text
     assert "1 of 4" in text
     assert fedn.json("session", "pause", "sess")["state"] == "paused"
-    assert "goes on after round" in fedn("session", "resume", "sess").output
+    assert "goes on; its last committed round is 1" in fedn("session", "resume", "sess").output
     assert fedn.json("session", "stop", "sess")["state"] == "cancelled"
 
 
@@ -141,6 +141,9 @@ def test_an_unknown_or_ambiguous_session_is_named(fedn, service, small):
     service.start_session("two", "", first)
     assert "matches 2 (session-" in fedn.refused(2, "session", "show", "session")
     assert fedn.json("session", "show", "session-1")["session"] == "session-1"
+    assert fedn.json("session", "show", "two")["session"] == "session-2"
+    service.start_session("two", "", first)
+    assert "There is no session 'two'" in fedn.refused(4, "session", "show", "two")
 
 
 def test_only_the_one_beginning_counts():
@@ -164,15 +167,24 @@ def test_watching_a_session_that_ended_tells_its_whole_story(fedn, service, smal
         service.commit(session, accuracy)
     service.end(session, "finished", "")
     out = fedn.good("session", "watch", session)
-    assert "round    1  accuracy 0.5000  (2 clients, 30 examples)" in out
+    assert "round    1  accuracy 0.5000 at 2 clients  (2 updates, 30 examples)" in out
     assert "round    2  accuracy 0.7500" in out
     assert "Session finished after round 2" in out
     lines = [json.loads(line) for line in fedn.good("session", "watch", session, "--json").splitlines()]
     told = [(line["event"], line.get("round")) for line in lines]
     assert told[1:] == [
-        ("round_committed", 1), ("round_committed", 2), ("round_validated", 1), ("round_validated", 2),
+        ("round_committed", 1), ("round_validated", 1), ("round_committed", 2), ("round_validated", 2),
         ("session_ended", 2),
     ]  # fmt: skip
+
+
+def test_a_watcher_that_comes_late_sees_every_rounds_metrics(fedn, service, small):
+    session = small.seeded(service, rounds=12).session
+    for number in range(12):
+        service.commit(session, number / 100)
+    service.end(session, "finished", "")
+    out = fedn.good("session", "watch", session)
+    assert [line for line in out.splitlines() if line.startswith("round") and "accuracy" not in line] == []
 
 
 @pytest.mark.parametrize("outcome", ["failed", "cancelled"])

@@ -350,6 +350,17 @@ def test_nor_if_it_offers_again_while_its_part_is_closing() -> None:
     assert story.fetches(key("A")) == (rd.MergePart(key("A")),)
 
 
+def test_nor_if_it_has_moved_on_from_there_meanwhile() -> None:
+    story = two(quorum=1)
+    story.offers(BOB, A)
+    assert story.offers(BOB, B) == ()  # asked when the admission is answered
+    story.seals(key("A"), ANN, lost="bob")
+    assert story.admits(key("A"), BOB, admitted=False) == ()
+    story.merges(key("B"), CAT)
+    story.fetches(key("A"))
+    assert story.round.settled
+
+
 def test_a_lost_client_is_taken_after_all_if_the_quorum_is_lost_again() -> None:
     story = two(quorum=1)
     story.seals(key("A"), ANN, lost="bob")
