@@ -223,10 +223,10 @@ class SessionDriver:
                 self._ask(combiner, lambda link: link.ack(ack))
             case mc.SettleFromRecord(combiner, header):
                 self._spawn(self._when_durable(
-                    settle_from_record(self._store, self._term, self._find(combiner), header)
+                    lambda: settle_from_record(self._store, self._term, self._find(combiner), header)
                 ), None)  # fmt: skip
             case mc.AckFromRecord(combiner, incarnation, round_):
-                self._spawn(self._when_durable(ack_from_record(
+                self._spawn(self._when_durable(lambda: ack_from_record(
                     self._store, self._term, self._find(combiner), incarnation, self.session, round_
                 )), None)  # fmt: skip
             case mc.Validate():
@@ -238,11 +238,11 @@ class SessionDriver:
             case _:
                 assert_never(command)
 
-    async def _when_durable(self, telling: Coroutine[None, None, None]) -> None:
+    async def _when_durable(self, tell: Callable[[], Awaitable[object]]) -> None:
         """That a session is over is told only once it is durable: a client may delete its copy then."""
         if self._machine and isinstance(self._machine.phase, mc.Ended):
             await self._books.closed.wait()
-        await telling
+        await tell()
 
     async def _select(self, clients: tuple[ClientId, ...], limit: int, seed: int) -> None:
         try:
@@ -363,7 +363,7 @@ class SessionDriver:
             await asyncio.wait([following])
             intake.clear(key.combiner)
         if peer := self._find(key.combiner):
-            await self._when_durable(_ignored(peer.call(key.incarnation, lambda link: link.abort(abort))))
+            await self._when_durable(partial(peer.call, key.incarnation, lambda link: link.abort(abort)))
 
     async def _release(self, intake: Intake, combiner: CombinerName, client: ClientId) -> None:
         peer = self._find(combiner)
@@ -445,7 +445,7 @@ class SessionDriver:
     def _ask(self, combiner: CombinerName, ask: Callable[[CombinerLink], Awaitable[None]]) -> None:
         """A call whose answer nobody waits for."""
         if peer := self._find(combiner):
-            self._spawn(self._when_durable(_ignored(peer.call(peer.incarnation, ask))), None)
+            self._spawn(self._when_durable(partial(peer.call, peer.incarnation, ask)), None)
 
     def _spawn(
         self, work: Coroutine[None, None, None], fault: Fault | None = mc.FaultFound
@@ -468,7 +468,3 @@ class SessionDriver:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-async def _ignored(call: Coroutine[Any, Any, object]) -> None:
-    await call
