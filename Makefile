@@ -15,7 +15,7 @@ SANDBOX_FLAGS := $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CLIENTS),--clients $(
 CHAOS_FLAGS := $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check test sandbox proto proto-check golden format bench chaos mutants search dist clean
+.PHONY: help dev check test fuzz sandbox proto proto-check golden format bench chaos mutants search dist clean
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,14 +24,19 @@ help: ## List these commands
 
 dev: $(VENV)/.dev $(PROTO_VENV)/.ready ## Make .venv with everything that working on fedn needs
 
-check: $(VENV)/.dev proto-check ## Format, lint, types, layers, and that the generated code is up to date
+check: $(VENV)/.dev proto-check ## Format, lint, types, layers, generated code, known vulnerabilities
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	@$(PY) .ci/audit.py
 
 test: $(VENV)/.dev ## Run the tests
 	$(PY) -m pytest $(ARGS)
+
+fuzz: $(VENV)/.dev ## Hostile inputs for everything that reads what others send (RUNS=10000, SEED=)
+	FEDN_FUZZ_RUNS=$(or $(RUNS),10000) FEDN_FUZZ_SEED=$(SEED) $(PY) -m pytest tests/fuzz --timeout=3600 $(ARGS)
+	$(PY) tests/fuzz/guided.py $(or $(RUNS),10000)
 
 sandbox: $(VENV)/.sandbox ## Train a whole federation on this machine (ROUNDS=, CLIENTS=, COMBINERS=)
 	@exec $(BIN)/fedn sandbox $(SANDBOX_FLAGS) $(ARGS)

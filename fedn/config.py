@@ -13,18 +13,32 @@ import os
 import re
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_serializer,
+    model_validator,
+)
 
 from fedn.domain.errors import InvalidConfig, InvalidInput
+from fedn.domain.identity import TokenText, parse_token
 from fedn.domain.ids import check_id
 from fedn.domain.plan import Scalar
 
-LISTEN_FLAG = "--insecure-listen-beyond-loopback"
+INSECURE_FLAG = "--insecure-no-tls-no-auth"
+HIDDEN = "***"
+"""What is shown instead of a secret."""
+SECRET_FILE_BYTES = 4096
 LogLevel = Literal["debug", "info", "warning", "error"]
 S = TypeVar("S", bound="Settings")
 
@@ -44,22 +58,67 @@ class Settings(BaseModel):
     log_level: LogLevel = _set("info", "Least level that is logged: debug, info, warning, error.")
     log_json: bool = _set(False, "Log one JSON object per line instead of plain text.")
 
+    @property
+    def insecure(self) -> bool:
+        """Whether this process speaks with other machines without encryption and login."""
+        return False
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON form; a settings file with these values means the same."""
         return self.model_dump(mode="json")
 
 
 class _Listener(Settings):
-    """A tier that opens a port. Until there are certificates, on loopback alone."""
+    """A tier that opens a port: on loopback, or with an identity, or loudly insecure."""
 
     host: str = _set("127.0.0.1", "Address to listen on.")
-    insecure_listen_beyond_loopback: bool = _set(
+    insecure_no_tls_no_auth: bool = _set(
         False, "INSECURE: listen where others can reach it, with neither encryption nor login."
     )
 
+    @property
+    def insecure(self) -> bool:
+        return self.insecure_no_tls_no_auth
+
+
+class _Joiner(Settings):
+    """A tier that joins a network, by a token, and holds a certificate from then on."""
+
+    reducer: str = _set("http://127.0.0.1:8090", "Address of the reducer; https:// where it asks who calls.")
+    join: SecretStr = _set(SecretStr(""), "Token to join the network with, at the first start.")
+    join_file: str = _set("", "File that holds the token to join with; FEDN_…_JOIN_FILE is this one, too.")
+    ca_bundle: str = _set(
+        "", "PEM file of authorities for a reducer's https certificate that is not of the network's own."
+    )
+
+    @field_serializer("join")
+    def _hidden(self, secret: SecretStr) -> str:
+        return HIDDEN if secret.get_secret_value() else ""
+
+    @property
+    def secured(self) -> bool:
+        """Whether the reducer is one that asks who calls."""
+        return self.reducer.startswith("https://")
+
+    def token(self) -> TokenText | None:
+        """The token to join with; None if none was given. Raises InvalidConfig; never shows the text."""
+        text = self.join.get_secret_value()
+        if text or not self.join_file:
+            return _token("join", text) if text else None
+        return _token("join_file", read_secret("join_file", self.join_file))
+
     @model_validator(mode="after")
-    def _loopback(self) -> Self:
-        check_listen(self.host, self.insecure_listen_beyond_loopback)
+    def _joins(self) -> Self:
+        check_url("reducer", self.reducer)
+        if self.join.get_secret_value():
+            if self.join_file:
+                raise InvalidConfig("join", "is given beside join_file", "leave one of the two out")
+            _token("join", self.join.get_secret_value())
+        if (self.join.get_secret_value() or self.join_file) and not self.secured:
+            problem = f"{self.reducer!r} is plain HTTP, on which everybody could read the token"
+            raise InvalidConfig("reducer", problem, "give the https:// address of the network")
+        if self.ca_bundle:
+            _beginning("ca_bundle", self.ca_bundle, 1)
         return self
 
 
@@ -92,6 +151,25 @@ class ReducerSettings(_Listener):
     client_grace: float = _set(
         5.0, "Seconds that clients of a lost combiner are given to reappear.", gt=0, le=3600
     )
+    network_dir: str = _set("", "Folder that `fedn network init` made; empty for a network without identity.")
+    certificate_hours: float = _set(
+        24.0, "Hours that a certificate of a client or combiner lives; it is renewed halfway.", gt=0, le=8760
+    )
+    https_certificate: str = _set(
+        "",
+        "PEM file of a certificate that browsers know already, with its chain; empty for the network's own.",
+    )
+    https_key: str = _set("", "PEM file of the key of https_certificate.")
+
+    @model_validator(mode="after")
+    def _identity(self) -> Self:
+        check_listen(self, bool(self.network_dir), "give network_dir, which `fedn network init` makes")
+        if bool(self.https_certificate) != bool(self.https_key):
+            missing = "https_key" if self.https_certificate else "https_certificate"
+            raise InvalidConfig(missing, "is missing", "https_certificate and https_key go together")
+        if self.https_certificate and not self.network_dir:
+            raise InvalidConfig("https_certificate", "needs network_dir", "make one with `fedn network init`")
+        return self
 
     @model_validator(mode="after")
     def _threads_left(self) -> Self:
@@ -104,7 +182,7 @@ class ReducerSettings(_Listener):
         return self
 
 
-class CombinerSettings(_Listener):
+class CombinerSettings(_Listener, _Joiner):
     """A combiner: takes its clients' updates and folds them."""
 
     tier: ClassVar[str] = "combiner"
@@ -112,7 +190,6 @@ class CombinerSettings(_Listener):
     name: str = _set("combiner", "Its name in the network; each combiner needs its own.")
     port: int = _set(12080, "Port for clients and the reducer; 0 for any.", ge=0, le=65535)
     advertise: str = _set("", "host:port that others are told to use; empty means host and port.")
-    reducer: str = _set("http://127.0.0.1:8090", "Address of the reducer.")
     data_dir: Path = _set(Path("fedn-data/combiner"), "Folder for models and uploads; made if missing.")
     uploads_in_flight: int = _set(4, "Uploads taken at once; the others wait.", ge=1, le=256)
     fetches_in_flight: int = _set(16, "Models sent at once; the others wait.", ge=1, le=10_000)
@@ -134,17 +211,17 @@ class CombinerSettings(_Listener):
     @model_validator(mode="after")
     def _names(self) -> Self:
         _checked_id("name", self.name)
-        check_url("reducer", self.reducer)
+        remedy = "join a network: give the reducer's https:// address and a token as --join-file"
+        check_listen(self, self.secured, remedy)
         return self
 
 
-class ClientSettings(Settings):
+class ClientSettings(_Joiner):
     """A client: trains on data that stays with it. Opens no port."""
 
     tier: ClassVar[str] = "client"
 
     name: str = _set("", "Name shown to people; empty for any free identity in state_dir.")
-    reducer: str = _set("http://127.0.0.1:8090", "Address of the reducer.")
     state_dir: Path = _set(
         Path("fedn-data/clients"), "Folder for identities and journals; clients may share it."
     )
@@ -157,12 +234,15 @@ class ClientSettings(Settings):
     )
     cache_models: int = _set(2, "Downloaded models that are kept.", ge=1, le=1000)
 
+    @property
+    def insecure(self) -> bool:
+        return not self.secured and not is_loopback(urlsplit(self.reducer).hostname or "")
+
     @model_validator(mode="after")
     def _names(self) -> Self:
-        check_url("reducer", self.reducer)
-        for field in ("name", "combiner"):
-            if getattr(self, field):
-                _checked_id(field, getattr(self, field))
+        for key in ("name", "combiner"):
+            if getattr(self, key):
+                _checked_id(key, getattr(self, key))
         if self.app and not re.fullmatch(r".+:[\w.]+", self.app):
             remedy = "give module:factory or file.py:factory"
             raise InvalidConfig("app", f"{self.app!r} names no factory", remedy)
@@ -184,20 +264,64 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check_listen(host: str, insecure: bool) -> None:
-    """Refuse to listen beyond loopback unless ``insecure`` says so; raises InvalidConfig."""
-    if not insecure and not is_loopback(host):
+def check_listen(settings: _Listener, identified: bool, remedy: str) -> None:
+    """Refuse to listen beyond loopback without an identity, unless told loudly; raises InvalidConfig."""
+    if identified and settings.insecure:
+        problem = "contradicts the identity that this network has"
+        raise InvalidConfig("insecure_no_tls_no_auth", problem, "leave it out")
+    if not (identified or settings.insecure or is_loopback(settings.host)):
         raise InvalidConfig(
             "host",
-            f"{host!r} can be reached from other machines, and there are no certificates or logins yet",
-            f"use 127.0.0.1, or give {LISTEN_FLAG} if this network is closed",
+            f"{settings.host!r} can be reached from other machines, and nobody is asked who they are",
+            f"{remedy}; or use 127.0.0.1; or give {INSECURE_FLAG} if nobody else is on this network",
         )
 
 
 def check_url(field: str, value: str) -> None:
-    """Require http://host[:port]; raises InvalidConfig naming ``field``."""
-    if not re.fullmatch(r"https?://[^\s/?#]+/?", value):
-        raise InvalidConfig(field, f"{value!r} is not an address", "give http://host:port")
+    """Require http(s)://host[:port]; raises InvalidConfig naming ``field``."""
+    if not re.fullmatch(r"https?://[^\s/?#@]+/?", value):
+        raise InvalidConfig(
+            field, f"{value!r} is not an address", "give http://host:port or https://host:port"
+        )
+
+
+def read_secret(field: str, path: str) -> str:
+    """The secret in a file, without the space around it; raises InvalidConfig naming field and file."""
+    raw = _beginning(field, path, SECRET_FILE_BYTES + 1)
+    text = raw.decode("ascii", "replace").strip()
+    if not text or len(raw) > SECRET_FILE_BYTES:
+        problem = "holds too much" if text else "is empty"
+        raise InvalidConfig(field, f"{path} {problem}", "put the secret into it, and nothing else")
+    return text
+
+
+def _beginning(field: str, path: str, size: int) -> bytes:
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(size)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", "") or "no such path"
+        raise InvalidConfig(field, f"{path} can't be read ({why})", "check the path and its rights") from None
+
+
+def _token(field: str, text: str) -> TokenText:
+    try:
+        return parse_token(field, text)
+    except InvalidInput as error:
+        raise InvalidConfig(field, str(error.details["problem"]), str(error.details["remedy"])) from None
+
+
+def exposed(kind: type[Settings], file: Path | None) -> str:
+    """A warning in words, where ``file`` holds a secret that everybody on this machine may read; or ''."""
+    if file is None or os.name != "posix" or not file.stat().st_mode & 0o004:
+        return ""
+    held = [name for name in read_yaml(file) if is_secret(kind, name)]
+    return f"{file} holds {held[0]}, and everybody here may read it; chmod 600 {file}" if held else ""
+
+
+def is_secret(kind: type[Settings], key: str) -> bool:
+    """Whether a setting's value must not be shown."""
+    return key in kind.model_fields and kind.model_fields[key].annotation is SecretStr
 
 
 def _checked_id(field: str, value: str) -> None:
@@ -214,7 +338,7 @@ def _checked_id(field: str, value: str) -> None:
 class Given:
     """A value as somebody gave it, and where: a file, a variable or a flag."""
 
-    value: Any
+    value: Any = field(repr=False)
     where: str
 
 
@@ -322,6 +446,7 @@ def _from_text(kind: type[Settings], key: str, text: str) -> Any:
 
 _WORDS: Mapping[Any, str] = {
     int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path",
+    SecretStr: "a text",
     ByteSize: "a number of bytes such as 1000000 or 4GiB", LogLevel: "debug, info, warning or error",
 }  # fmt: skip
 
@@ -330,10 +455,11 @@ def _explain(kind: type[Settings], error: ValidationError, given: Mapping[str, G
     """The first thing that pydantic found, in our words."""
     found = error.errors(include_url=False)[0]
     key = str(found["loc"][0])
-    field = kind.model_fields[key]
-    words = _WORDS.get(field.annotation, "names with plain values")
-    problem = f"{found['input']!r} is not {words}"
+    setting = kind.model_fields[key]
+    words = _WORDS.get(setting.annotation, "names with plain values")
+    shown = HIDDEN if is_secret(kind, key) else repr(found["input"])
+    problem = f"{shown} is not {words}"
     if found["type"].startswith(("greater_than", "less_than")):
         words = str(found["msg"]).removeprefix("Input should be ")
-        problem = f"{found['input']!r} is out of bounds"
-    return InvalidConfig(key, f"{problem} ({given[key].where})", f"give {words}. {field.description}")
+        problem = f"{shown} is out of bounds"
+    return InvalidConfig(key, f"{problem} ({given[key].where})", f"give {words}. {setting.description}")

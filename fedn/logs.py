@@ -1,13 +1,15 @@
 """Log lines: one form for all tiers, on stderr, so that stdout stays free for answers.
 
 ``time level component message key=value…``; session, round, combiner and client come first among
-the keys. They are given where something is logged: ``log.info("sealed", extra={"round": 3})``.
+the keys. They are given where something is logged: ``log.info("sealed", extra={"round": 3})``. The
+secret of a join token is blotted out wherever one turns up; every line of an insecure process says so.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -15,14 +17,20 @@ from typing import Any, TextIO
 
 CONTEXT = ("session", "round", "combiner", "client")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_TOKEN = re.compile(r"(fedn1\.[0-9a-f]{64}\.[0-9a-f]{16}\.)[A-Za-z0-9_-]+")
 
 
 def configure(
-    component: str, level: str = "info", as_json: bool = False, stream: TextIO | None = None
+    component: str,
+    level: str = "info",
+    as_json: bool = False,
+    stream: TextIO | None = None,
+    insecure: bool = False,
 ) -> None:
     """Send the log of this process to stderr (or ``stream``); replaces what was set up before."""
     handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(JsonLines(component) if as_json else PlainLines(component))
+    shown = f"{component}(INSECURE)" if insecure else component
+    handler.setFormatter(JsonLines(shown) if as_json else PlainLines(shown))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -35,9 +43,17 @@ def configure(
 def warn_insecure(component: str, host: str) -> None:
     """Say loudly, at the head of the log, that this process can be reached by anybody."""
     logging.getLogger(f"fedn.{component}").warning(
-        "INSECURE: listening on %s without encryption or login. Anybody who reaches this port can train, "
-        "stop and read models. Use it on a closed network only.",
+        "INSECURE: listening on %s without encryption or login (--insecure-no-tls-no-auth). Anybody who "
+        "reaches this port can train, stop and read models. Use it on a closed network only.",
         host or "every address",
+    )
+
+
+def tell_plain(component: str, host: str) -> None:
+    """Say once, at the head of the log, that nobody is asked who they are, as only this machine is let in."""
+    logging.getLogger(f"fedn.{component}").info(
+        "plain on %s: no encryption and no login, this machine alone; `fedn network init` makes an identity",
+        host,
     )
 
 
@@ -59,7 +75,7 @@ class PlainLines(logging.Formatter):
         fields = "".join(f" {key}={_plain(value)}" for key, value in context_of(record).items())
         message = _one_line(record.getMessage())
         line = f"{_time(record)} {record.levelname:<7} {self._component} {message}{fields}"
-        return line + _trouble(record)
+        return _blotted(line + _trouble(record))
 
 
 class JsonLines(logging.Formatter):
@@ -74,7 +90,12 @@ class JsonLines(logging.Formatter):
         line |= {"message": record.getMessage(), "logger": record.name} | context_of(record)
         if record.exc_info:
             line["exception"] = _trouble(record).strip()
-        return json.dumps(line, default=str)
+        return _blotted(json.dumps(line, default=str))
+
+
+def _blotted(line: str) -> str:
+    """Without the secret of any token in it."""
+    return _TOKEN.sub(r"\1***", line) if "fedn1." in line else line
 
 
 def _time(record: logging.LogRecord) -> str:

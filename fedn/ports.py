@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedn.domain import messages as m
+from fedn.domain.identity import Member, Role, StoredEntry, Token
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
 from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
@@ -121,11 +122,74 @@ class MetricRow:
     metrics: Mapping[str, float]
 
 
+class IdentityStore(Protocol):
+    """Tokens, members, audit log. Every write is durable when the call returns; safe from many threads.
+
+    Raises InvalidInput for values that can't be kept, Damaged for rows that can't be read, and
+    StoreUnavailable.
+    """
+
+    def add_token(self, token: Token) -> None:
+        """Idempotent for the very same token: its uses and revocation stay. Conflict for another one."""
+
+    def token(self, token: str) -> Token:
+        """Raises NotFound."""
+
+    def tokens(self, limit: int = 1000) -> Sequence[Token]:
+        """Newest first."""
+
+    def revoke_token(self, token: str, now: float) -> Token:
+        """The revoked token; revoked again it keeps its first time. Raises NotFound."""
+
+    def enroll(self, member: Member, now: float) -> Member:
+        """Use ``member.token`` once and add the member, in one step; returns it as stored.
+
+        The same member (role, id) with the same key again, by the same token, uses nothing up and gets
+        its newest ``name``, ``labels`` and times: a join whose answer was lost. By another token it uses
+        that one. Raises NotFound for no such token, Revoked for a revoked member, Unauthenticated with
+        `Token.fault`, InvalidInput if the token is for another role, and Conflict if the id belongs to
+        another key; then nothing is used up.
+        """
+
+    def renew(self, role: Role, member: str, renewed_at: float, expires_at: float) -> Member:
+        """The member as stored; its ``expires_at`` never goes back. Raises NotFound, Revoked."""
+
+    def member(self, role: Role, member: str) -> Member:
+        """Raises NotFound."""
+
+    def members(self, limit: int = 1000) -> Sequence[Member]:
+        """Those that joined last first."""
+
+    def revoked(self, now: float, limit: int = 1000) -> Sequence[Member]:
+        """Revoked members with a certificate that lasts beyond ``now``; those revoked last first."""
+
+    def revoke_member(self, role: Role, member: str, now: float) -> Member:
+        """The revoked member; revoked again it keeps its first time. Raises NotFound."""
+
+    def revoke_joined(self, token: str, now: float) -> Sequence[Member]:
+        """Revoke everyone who joined by a token, in one step; returns those who were not revoked yet."""
+
+    def append_audit(
+        self, at: float, actor: str, event: str, subject: str, details: Mapping[str, Any]
+    ) -> StoredEntry:
+        """Chain an entry to the newest one, in one step. Raises InvalidInput if it is too long or no JSON."""
+
+    def audit(self, after: int = 0, limit: int = 1000) -> Sequence[StoredEntry]:
+        """Entries with numbers > after (the first is 1), oldest first. Raises Damaged."""
+
+    def raw_audit(self, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, bytes]]:
+        """(number, stored digest, stored bytes), neither read nor checked."""
+
+
 class StateStore(Protocol):
     """Sessions, trail, metrics, network. Every write is durable when the call returns.
 
     Safe to use from many threads. Raises NotFound, TrailConflict, StaleTerm, StoreUnavailable.
     """
+
+    @property
+    def identity(self) -> IdentityStore:
+        """Who is who, kept in the same place."""
 
     def take_term(self) -> int:
         """Become the reducer in charge: the next term, higher than any before."""
@@ -263,8 +327,11 @@ class ClientLink(Protocol):
 class ReducerLink(Protocol):
     """What combiners and clients ask of the reducer."""
 
-    async def register(self, registration: m.Registration) -> None:
-        """Announce a combiner. Raises Incompatible, LinkBroken."""
+    async def register(self, registration: m.Registration) -> Sequence[str]:
+        """Announce a combiner; answers with who is revoked, as role:member.
+
+        Raises Incompatible, LinkBroken, Revoked (this combiner itself).
+        """
 
     async def assign(self, client: ClientId, prefer: str, avoid: str) -> m.Assignment:
         """Which combiner to attach to. Raises Unavailable while there is none."""
@@ -274,8 +341,8 @@ class ReducerLink(Protocol):
     async def close(self) -> None: ...
 
 
-Dial: TypeAlias = Callable[[str], CombinerLink]
-"""Open a link to a combiner by its address."""
+Dial: TypeAlias = Callable[[str, CombinerName], CombinerLink]
+"""Open a link to a combiner by its address; with certificates, only to the one of that name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +380,6 @@ class Trained:
 
 __all__ = [
     "Aggregator", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink", "Dial", "Helper",
-    "Journal", "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PartHeader", "ReducerLink",
-    "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained", "Trainer", "Vector",
+    "IdentityStore", "Journal", "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PartHeader",
+    "ReducerLink", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained", "Trainer", "Vector",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from fedn.cli import screen
-from fedn.cli.options import remote
+from fedn.cli.options import Where, remote
 
 
 @click.group()
@@ -22,7 +22,7 @@ def model() -> None:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--name", default=None, help="What people call it; without it the file's name.")
 @remote
-def seed(file: Path, name: str | None, url: str, as_json: bool) -> None:
+def seed(file: Path, name: str | None, at: Where, as_json: bool) -> None:
     """Upload a safetensors file as the model that sessions start from.
 
     Its numbers must be finite. Prints its digest, by which every command knows it.
@@ -32,10 +32,10 @@ def seed(file: Path, name: str | None, url: str, as_json: bool) -> None:
       fedn model seed seed.safetensors
       fedn model seed seed.safetensors --name digits --json
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
     from fedn.cli.transfers import upload
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         info = upload(reducer, file, file.stem if name is None else name, as_json)
     if as_json:
         screen.put_json(info)
@@ -46,14 +46,14 @@ def seed(file: Path, name: str | None, url: str, as_json: bool) -> None:
 
 @model.command("list")
 @remote
-def listing(url: str, as_json: bool) -> None:
+def listing(at: Where, as_json: bool) -> None:
     """List models, newest first.
 
     Example: fedn model list
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         answer = reducer.get("/models")
     if as_json:
         screen.put_json(answer)
@@ -72,17 +72,17 @@ def listing(url: str, as_json: bool) -> None:
               help="Where to put it; without it <digest>.safetensors here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @remote
-def download(digest: str, output: Path | None, force: bool, url: str, as_json: bool) -> None:
+def download(digest: str, output: Path | None, force: bool, at: Where, as_json: bool) -> None:
     """Download a model and check its sha256. A download that broke off goes on where it was.
 
     DIGEST may be any beginning of it (eight letters, say) that no other model has.
 
     Example: fedn model download 3f2a -o digits.safetensors
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
     from fedn.cli.transfers import fetch
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         whole = reducer.model(digest)
         target = output or Path(f"{whole[:12]}.safetensors")
         size = fetch(reducer, whole, target, force, as_json)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import sys
 import typing
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from fedn.domain.errors import InvalidInput
 from fedn.domain.plan import plan_fields
 
 if TYPE_CHECKING:
@@ -30,17 +34,51 @@ def json_option(command: F) -> F:
     )(command)
 
 
-def reducer_option(command: F) -> F:
-    """--reducer, where the REST API is."""
-    return click.option(
-        "--reducer", "url", envvar="FEDN_URL", default=DEFAULT_URL, show_default=True, show_envvar=True,
-        metavar="URL", help="Address of the reducer.",
-    )(command)  # fmt: skip
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A reducer as a command was told of it: its address, and where the token lies that it is shown.
+
+    There is no option that takes a token itself: the arguments of a process can be seen by other users.
+    """
+
+    url: str
+    token_file: Path | None = None
+    ca_bundle: str = ""
 
 
-def remote(command: F) -> F:
-    """Both, for a command that asks the reducer."""
-    return reducer_option(json_option(command))
+def remote(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For a command that asks the reducer: --json, and what it takes to reach it, as ``at: Where``."""
+
+    @wraps(command)
+    def asked(*, url: str, token_file: Path | None, ca_bundle: str, **given: Any) -> Any:
+        return command(at=Where(url, token_file, ca_bundle), **given)
+
+    file = click.Path(path_type=Path, dir_okay=False)
+    for option in (
+        click.option(
+            "--ca-bundle", envvar="FEDN_CA_BUNDLE", default="", show_envvar=True, metavar="FILE",
+            help="Certificates to trust instead of the network's own: a company's, in PEM.",
+        ),
+        click.option(
+            "--token-file", type=file, metavar="FILE",
+            help="File with your token; else FEDN_TOKEN_FILE, else the token itself in FEDN_TOKEN.",
+        ),
+        click.option(
+            "--reducer", "url", envvar="FEDN_URL", default=DEFAULT_URL, show_default=True, show_envvar=True,
+            metavar="URL", help="Address of the reducer.",
+        ),
+    ):  # fmt: skip
+        asked = option(asked)
+    return json_option(asked)
+
+
+def confirm(question: str) -> None:
+    """Ask at a terminal, on stderr; exit code 1 after a no, and InvalidInput where nobody can answer."""
+    if not sys.stdin.isatty():
+        raise InvalidInput("--yes", "is missing, and there is no terminal to ask at", "add --yes to go on")
+    if not click.confirm(question, err=True):
+        click.echo("Nothing was changed.", err=True)
+        raise click.exceptions.Exit(1)
 
 
 # --- name=value ------------------------------------------------------------------------------------
@@ -48,13 +86,7 @@ def remote(command: F) -> F:
 
 def read_pairs(pairs: Iterable[str], option: str) -> dict[str, Any]:
     """``name=value`` texts as a mapping; a value that is a JSON scalar is taken as such, else as text."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not name or not equals:
-            raise click.BadParameter(f"'{pair}' is not name=value.", param_hint=f"'{option}'")
-        found[name] = _scalar(text)
-    return found
+    return {name: _scalar(text) for name, text in (_pair(pair, option) for pair in pairs)}
 
 
 def _scalar(text: str) -> Any:
@@ -63,6 +95,18 @@ def _scalar(text: str) -> Any:
     except (ValueError, RecursionError):
         return text
     return value if isinstance(value, bool | int | float | str) else text
+
+
+def read_labels(pairs: Iterable[str], option: str) -> dict[str, str]:
+    """``name=value`` texts as a mapping of texts."""
+    return dict(_pair(pair, option) for pair in pairs)
+
+
+def _pair(pair: str, option: str) -> tuple[str, str]:
+    name, equals, text = pair.partition("=")
+    if not name or not equals:
+        raise click.BadParameter(f"'{pair}' is not name=value.", param_hint=f"'{option}'")
+    return name, text
 
 
 # --- from plan fields ------------------------------------------------------------------------------
@@ -106,12 +150,20 @@ def settings_options(kind: type[Settings]) -> Callable[[F], F]:
     def decorate(command: F) -> F:
         for name, field in reversed(list(kind.model_fields.items())):
             default = field.get_default(call_default_factory=True)
-            command = _setting(name, field.annotation, f"{field.description}{_shown(default)}")(command)
+            words = f"{field.description}{_shown(default)}"
+            if is_secret(default):
+                words = f"{field.description} Other users can see arguments: better give --{name}-file."
+            command = _setting(name, field.annotation, words)(command)
         file = click.Path(path_type=Path, dir_okay=False)
         words = f"Settings file, such as settings-{kind.tier}.yaml."
         return click.option("-c", "--config", "settings_file", type=file, help=words)(command)
 
     return decorate
+
+
+def is_secret(value: Any) -> bool:
+    """Whether a setting's value is never to be shown."""
+    return hasattr(value, "get_secret_value")
 
 
 def _shown(default: Any) -> str:

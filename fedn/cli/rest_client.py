@@ -7,12 +7,24 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from fedn.domain.errors import FednError, Incompatible, InvalidInput, LinkBroken, NotFound, error_from
+from fedn.cli import access
+from fedn.domain.errors import (
+    FednError,
+    Forbidden,
+    Incompatible,
+    InvalidInput,
+    LinkBroken,
+    NotFound,
+    error_from,
+)
 from fedn.domain.ids import PROTOCOL_VERSION, compatible
+
+if TYPE_CHECKING:
+    from fedn.cli.options import Where
 
 ORDINARY = httpx.Timeout(30.0, connect=5.0)
 PATIENT = httpx.Timeout(900.0, connect=5.0)
@@ -21,18 +33,30 @@ STREAM = httpx.Timeout(30.0, connect=5.0)
 """The reducer gives a sign of life every 10 seconds."""
 
 
-class Reducer:
-    """A reducer at ``url``. Raises errors of `fedn.domain.errors` only; LinkBroken when it is not there."""
+def connect(at: Where) -> Reducer:
+    """The reducer that a command was told of, shown the token that it was given."""
+    return Reducer(at.url, access.read_token(at.token_file), at.ca_bundle)
 
-    def __init__(self, url: str) -> None:
+
+class Reducer:
+    """A reducer at ``url``, shown ``token`` if it speaks https.
+
+    Raises errors of `fedn.domain.errors` only: LinkBroken when it is not there, Unauthenticated when
+    what answers there is not of the token's network.
+    """
+
+    def __init__(self, url: str, token: str = "", ca_bundle: str = "") -> None:
         if not re.fullmatch(r"https?://[^\s/?#]+/?", url):
-            raise InvalidInput("--reducer", f"{url!r} is not an address", "give http://host:port")
+            raise InvalidInput("--reducer", f"{url!r} is not an address", "give https://host:port")
         self.url = url.rstrip("/")
+        loopback = _loopback(url)
+        shown = access.headers(self.url, token, loopback)
         self._http = httpx.Client(
             base_url=f"{self.url}/api/v1",
             timeout=ORDINARY,
-            headers={"Fedn-Protocol": str(PROTOCOL_VERSION)},
-            trust_env=not _loopback(url),  # a proxy can't reach this machine's own loopback
+            headers={"Fedn-Protocol": str(PROTOCOL_VERSION), **shown},
+            trust_env=not loopback,  # a proxy can't reach this machine's own loopback
+            verify=access.trust(self.url, token, ca_bundle),
         )
 
     def __enter__(self) -> Reducer:
@@ -118,7 +142,7 @@ class Reducer:
         self._check_protocol(answer)
         try:
             return answer.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             raise FednError(
                 f"{self.url} answered with something that is not JSON; is it a reducer?"
             ) from None
@@ -127,7 +151,9 @@ class Reducer:
     def _reached(self) -> Iterator[None]:
         try:
             yield
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            if refusal := access.refusal_of_tls(self.url, error):
+                raise refusal from None
             raise LinkBroken(
                 f"No reducer answers at {self.url}. Start one with `fedn reducer start`, "
                 "or give its address with --reducer or FEDN_URL.",
@@ -179,8 +205,10 @@ def _error(answer: httpx.Response) -> FednError:
     try:
         form = answer.json()
         code, message, details = form["code"], str(form["error"]), dict(form["details"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return FednError(f"{answer.request.url} answered {answer.status_code}; is it a reducer?")
+    if code == Forbidden.code and (roles := access.who_may(answer.request.method, answer.request.url.path)):
+        message += f"; that takes the role {roles}"
     error = error_from(str(code), message, details)
     if error is None:
         error = FednError(message, **details)

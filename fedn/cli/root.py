@@ -18,9 +18,17 @@ import click
 
 import fedn
 from fedn.cli.options import json_option
-from fedn.domain.errors import FednError, InvalidInput, NotFound, Unavailable
+from fedn.domain.errors import FednError, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 
-OK, FAILED, USAGE, UNAVAILABLE, NOT_FOUND, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, FAILED, USAGE, UNAVAILABLE, NOT_FOUND, NOT_ALLOWED, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
+
+EXIT_CODES: Mapping[type[FednError], int] = {
+    InvalidInput: USAGE,
+    Unavailable: UNAVAILABLE,
+    NotFound: NOT_FOUND,
+    Unauthenticated: NOT_ALLOWED,
+    Forbidden: NOT_ALLOWED,
+}
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "sandbox": ("fedn.cli.sandbox:sandbox", "Run a whole federation on this machine and train a real model."),
@@ -31,6 +39,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "model": ("fedn.cli.model:model", "Seed, list and download models."),
     "session": ("fedn.cli.session:session", "Start, list, watch, pause, resume and stop sessions."),
     "trail": ("fedn.cli.trail:trail", "Show and verify the model trail of a session."),
+    "network": ("fedn.cli.network:network", "Make a network's identity; list and revoke its members."),
+    "token": ("fedn.cli.token:token", "Create, list and revoke tokens."),
+    "audit": ("fedn.cli.audit:audit", "Show and verify the audit log."),
+    "whoami": ("fedn.cli.whoami:whoami", "Say who the reducer takes you for."),
     "config": ("fedn.cli.config:config", "Check a settings file; show every setting."),
     "plugins": ("fedn.cli.plugins:plugins", "List aggregators, optimizers, helpers and selectors."),
 }
@@ -50,9 +62,11 @@ Exit codes:
   2  bad input: a flag, a file, a setting
   3  unavailable: no reducer answers, or it is not ready
   4  not found: no such session, model or round
+  5  not allowed: no token, one that is not valid (any more), or a role that may not
   130  interrupted
 
-The reducer's address is --reducer, else FEDN_URL, else http://127.0.0.1:8090.
+The reducer's address is --reducer, else FEDN_URL, else http://127.0.0.1:8090. The file with your token
+is --token-file, else FEDN_TOKEN_FILE; the token itself may be in FEDN_TOKEN, and never in an argument.
 With --json a command prints JSON alone on stdout, and an error as JSON on stderr.
 """
 
@@ -162,7 +176,7 @@ def _shape(code: str, message: str, status: int, details: Mapping[str, Any] | No
 
 def exit_code(error: FednError) -> int:
     """The exit code of an error; `fedn --help` documents them."""
-    for kind, code in ((InvalidInput, USAGE), (NotFound, NOT_FOUND), (Unavailable, UNAVAILABLE)):
+    for kind, code in EXIT_CODES.items():
         if isinstance(error, kind):
             return code
     return FAILED

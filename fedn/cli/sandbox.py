@@ -47,11 +47,13 @@ DEFAULT_PORT = 8090
     type=click.Path(path_type=Path),
     help="Where everything is kept. By default a temporary folder, removed at the end.",
 )
+@click.option("--tls", is_flag=True, help="Make it a network of its own: TLS everywhere, joined by token.")
 @click.option("--exit", "leave", is_flag=True, help="Stop everything after training instead of staying open.")
 @json_option
 def sandbox(
-    rounds: int, clients: int, combiners: int, port: int, directory: Path | None, leave: bool, as_json: bool
-) -> int:
+    *, rounds: int, clients: int, combiners: int, port: int, directory: Path | None, tls: bool,
+    leave: bool, as_json: bool,
+) -> int:  # fmt: skip
     """Run a whole federation on this machine: a reducer, combiners and clients as separate processes.
 
     It seeds and trains a small network on real handwritten digits that are split unevenly and
@@ -62,6 +64,7 @@ def sandbox(
     Examples:
       fedn sandbox
       fedn sandbox --rounds 3 --clients 8 --combiners 4
+      fedn sandbox --tls
       fedn sandbox --rounds 2 --exit --json
     """
     from fedn.cli.rest_client import Reducer
@@ -71,9 +74,11 @@ def sandbox(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)  # also where a shell in the background has SIGINT ignored
     port = free_port(port)
-    with _home(directory) as home, Sandbox(home, combiners, clients, port) as federation:
+    with _home(directory) as home, Sandbox(home, combiners, clients, port, tls=tls) as federation:
         screen.note(f"{1 + combiners + clients} processes, logs in {home / 'logs'}")
-        with Reducer(federation.url) as reducer:
+        if not tls:
+            screen.note("On loopback everything is plain: no encryption, no login. --tls has both.")
+        with Reducer(federation.url, federation.token) as reducer:
             session = _begin(reducer, federation, rounds)
             ended = _follow(reducer, session, begun)
             asked = {"rounds": rounds, "clients": clients, "combiners": combiners, "url": federation.url}
@@ -210,9 +215,20 @@ def _show(reducer: Reducer, report: dict[str, Any], as_json: bool) -> None:
 def _stay(federation: Sandbox) -> None:
     """Leave everything running until Ctrl-C."""
     try:
+        if federation.tls:
+            _tell_login(federation)
         click.secho(f"\nOpen {federation.url} — Ctrl-C stops everything.", bold=True, err=True)
         while True:
             federation.check()
             time.sleep(1.0)
     except KeyboardInterrupt:
         screen.note("Stopping.")
+
+
+def _tell_login(federation: Sandbox) -> None:
+    """Where the token lies; never the token itself, since this may go into a log."""
+    file = federation.secured.token_file
+    screen.note(
+        f"\nLog in with the token in {file}. The browser warns: the certificate is of this network alone."
+        f"\nFor commands: export FEDN_URL={federation.url} FEDN_TOKEN_FILE={file}"
+    )

@@ -93,8 +93,15 @@ def bytes_of(size: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """'1 client', '3 clients'."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """'1 client', '3 clients', '3 entries'."""
+    if number == 1:
+        return f"{number} {noun}"
+    return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"
+
+
+def labels(values: Mapping[str, str]) -> str:
+    """Labels in a row."""
+    return " ".join(f"{name}={value}" for name, value in values.items())
 
 
 def moment(seconds: float) -> str:

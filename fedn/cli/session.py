@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fedn.cli import screen
-from fedn.cli.options import plan_options, plan_values, read_pairs, remote
+from fedn.cli.options import Where, plan_options, plan_values, read_pairs, remote
 
 
 @click.group()
@@ -31,7 +31,7 @@ def session() -> None:
 )
 @remote
 def start(
-    *, digest: str, name: str, plan_file: str | None, watching: bool, url: str, as_json: bool, **given: Any
+    *, digest: str, name: str, plan_file: str | None, watching: bool, at: Where, as_json: bool, **given: Any
 ) -> None:
     """Start a session from a seed model and a compute plan.
 
@@ -49,11 +49,11 @@ def start(
             **_plan_file(plan_file).get("config", {}),
             **read_pairs(given["config"], "--config"),
         }
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
     from fedn.domain.plan import plan_from
 
     plan_from(plan)  # a wrong field is named before anybody is asked
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         model = reducer.model(digest) if digest else ""
         info = reducer.post("/sessions", {"name": name, "model": model, "plan": plan})
         if not watching:
@@ -84,14 +84,14 @@ def _started(info: dict[str, Any], as_json: bool) -> None:
 
 @session.command("list")
 @remote
-def listing(url: str, as_json: bool) -> None:
+def listing(at: Where, as_json: bool) -> None:
     """List sessions, newest first.
 
     Example: fedn session list
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         answer = reducer.get("/sessions")
     if as_json:
         screen.put_json(answer)
@@ -108,16 +108,16 @@ def listing(url: str, as_json: bool) -> None:
 @session.command()
 @click.argument("session_id", metavar="SESSION")
 @remote
-def show(session_id: str, url: str, as_json: bool) -> None:
+def show(session_id: str, at: Where, as_json: bool) -> None:
     """Show a session: plan, state, and every round with its metrics.
 
     SESSION may be any beginning or end of its id, or its name, that no other session has.
 
     Example: fedn session show 3f2a
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         path = f"/sessions/{reducer.session(session_id)}"
         info = reducer.get(path)
         rounds = list(reducer.pages(f"{path}/rounds", "rounds"))
@@ -157,7 +157,7 @@ def _show(info: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
 @click.option("--patience", default=300.0, show_default=True, type=click.FloatRange(min=0),
               help="Seconds without a reducer after which to give up (exit code 3).")  # fmt: skip
 @remote
-def watch(session_id: str, patience: float, url: str, as_json: bool) -> None:
+def watch(session_id: str, patience: float, at: Where, as_json: bool) -> None:
     """Watch a session until it ends: progress bars, and a line for every committed round.
 
     Says why it waits, and goes on when the reducer is restarted. Ctrl-C stops watching, not the session.
@@ -166,9 +166,9 @@ def watch(session_id: str, patience: float, url: str, as_json: bool) -> None:
 
     Example: fedn session watch 3f2a
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         _watch(reducer, reducer.session(session_id), as_json, patience)
 
 
@@ -187,14 +187,14 @@ def _watch(reducer: Any, session_id: str, as_json: bool, patience: float) -> Non
 @session.command()
 @click.argument("session_id", metavar="SESSION")
 @remote
-def pause(session_id: str, url: str, as_json: bool) -> None:
+def pause(session_id: str, at: Where, as_json: bool) -> None:
     """Pause a session: the round under way is still committed, and no other begins.
 
     It stays paused when the reducer restarts; `fedn session resume` goes on with it.
 
     Example: fedn session pause 3f2a
     """
-    info = _asked(session_id, "pause", url)
+    info = _asked(session_id, "pause", at)
     if as_json:
         screen.put_json(info)
     else:
@@ -204,12 +204,12 @@ def pause(session_id: str, url: str, as_json: bool) -> None:
 @session.command()
 @click.argument("session_id", metavar="SESSION")
 @remote
-def resume(session_id: str, url: str, as_json: bool) -> None:
+def resume(session_id: str, at: Where, as_json: bool) -> None:
     """Go on with a paused session.
 
     Example: fedn session resume 3f2a
     """
-    info = _asked(session_id, "resume", url)
+    info = _asked(session_id, "resume", at)
     if as_json:
         screen.put_json(info)
     else:
@@ -220,21 +220,21 @@ def resume(session_id: str, url: str, as_json: bool) -> None:
 @session.command()
 @click.argument("session_id", metavar="SESSION")
 @remote
-def stop(session_id: str, url: str, as_json: bool) -> None:
+def stop(session_id: str, at: Where, as_json: bool) -> None:
     """Stop a session. What is committed stays; the round under way is dropped.
 
     Example: fedn session stop 3f2a
     """
-    info = _asked(session_id, "stop", url)
+    info = _asked(session_id, "stop", at)
     if as_json:
         screen.put_json(info)
     else:
         click.echo(f"Session {info['session']} is {info['state']} after round {info['head']['round']}.")
 
 
-def _asked(session_id: str, what: str, url: str) -> dict[str, Any]:
-    from fedn.cli.rest_client import Reducer
+def _asked(session_id: str, what: str, at: Where) -> dict[str, Any]:
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         answer: dict[str, Any] = reducer.post(f"/sessions/{reducer.session(session_id)}/{what}")
     return answer

@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from fedn.cli import screen
-from fedn.cli.options import remote
+from fedn.cli.options import Where, remote
 from fedn.domain.errors import Unavailable
 
 
 @click.command()
 @remote
 @click.option("-v", "--verbose", is_flag=True, help="Show every gauge, not only those above half.")
-def status(url: str, as_json: bool, verbose: bool) -> None:
+def status(at: Where, as_json: bool, verbose: bool) -> None:
     """Show the reducer, its combiners and their clients, and the sessions.
 
     A combiner's gauges, what is bounded there, are shown where more than half of the limit is in use.
@@ -23,9 +23,9 @@ def status(url: str, as_json: bool, verbose: bool) -> None:
 
     Example: fedn status --reducer http://127.0.0.1:8090
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         network = reducer.get("/network")
         sessions = reducer.get("/sessions")["sessions"]
         try:
@@ -34,10 +34,10 @@ def status(url: str, as_json: bool, verbose: bool) -> None:
         except Unavailable as error:
             reason = error.message
     if as_json:
-        about = {"url": url, "ready": not reason, "reason": reason}
+        about = {"url": at.url, "ready": not reason, "reason": reason}
         screen.put_json({"reducer": about, **network, "sessions": sessions})
     else:
-        _draw(url, reason, network, sessions, verbose)
+        _draw(at.url, reason, network, sessions, verbose)
     if reason:
         raise SystemExit(3)
 

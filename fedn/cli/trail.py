@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from fedn.cli import screen
-from fedn.cli.options import remote
+from fedn.cli.options import Where, remote
 from fedn.domain.errors import InvalidInput
 
 
@@ -23,7 +23,7 @@ def trail() -> None:
 @click.argument("session_id", metavar="SESSION")
 @click.option("--round", "number", type=click.IntRange(min=0), help="One round, with every contributor.")
 @remote
-def show(session_id: str, number: int | None, url: str, as_json: bool) -> None:
+def show(session_id: str, number: int | None, at: Where, as_json: bool) -> None:
     """Show the trail: every committed round with its digest, parent, model and contributors.
 
     \b
@@ -31,9 +31,9 @@ def show(session_id: str, number: int | None, url: str, as_json: bool) -> None:
       fedn trail show 3f2a
       fedn trail show 3f2a --round 3
     """
-    from fedn.cli.rest_client import Reducer
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         path = f"/sessions/{reducer.session(session_id)}"
         if number is not None:
             _one(reducer.get(f"{path}/rounds/{number}"), as_json)
@@ -88,7 +88,7 @@ def _one(item: dict[str, Any], as_json: bool) -> None:
 )
 @click.option("--models", metavar="URL", help="The model store that goes with --state.")
 @remote
-def verify(session_id: str, state: str | None, models: str | None, url: str, as_json: bool) -> None:
+def verify(session_id: str, state: str | None, models: str | None, at: Where, as_json: bool) -> None:
     """Prove that a trail is whole: every record, every link of the chain, every model, byte by byte.
 
     The head that is printed can be noted and compared later: a chain can't show that all of it was
@@ -102,7 +102,7 @@ def verify(session_id: str, state: str | None, models: str | None, url: str, as_
     """
     if (state is None) != (models is None):
         raise InvalidInput("--state", "goes with --models", "give both, or none to ask the reducer")
-    report = _remotely(session_id, url) if state is None else _here(session_id, state, str(models))
+    report = _remotely(session_id, at) if state is None else _here(session_id, state, str(models))
     if as_json:
         screen.put_json(report)
     else:
@@ -111,10 +111,10 @@ def verify(session_id: str, state: str | None, models: str | None, url: str, as_
         raise SystemExit(1)
 
 
-def _remotely(session_id: str, url: str) -> dict[str, Any]:
-    from fedn.cli.rest_client import Reducer
+def _remotely(session_id: str, at: Where) -> dict[str, Any]:
+    from fedn.cli.rest_client import connect
 
-    with Reducer(url) as reducer:
+    with connect(at) as reducer:
         report: dict[str, Any] = reducer.get(
             f"/sessions/{reducer.session(session_id)}/trail/verify", patient=True
         )

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import assert_never
@@ -18,8 +18,17 @@ from typing import assert_never
 from fedn.client import machine as mc
 from fedn.client.worker import in_own_thread
 from fedn.domain import messages as m
-from fedn.domain.errors import FednError, Incompatible, LinkBroken, NotFound, StoreUnavailable, Unavailable
-from fedn.domain.ids import PROTOCOL_VERSION, digest_of
+from fedn.domain.errors import (
+    FednError,
+    Incompatible,
+    LinkBroken,
+    NotFound,
+    Revoked,
+    StoreUnavailable,
+    Unauthenticated,
+    Unavailable,
+)
+from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, digest_of
 from fedn.domain.model import INLINE_BYTES
 from fedn.domain.update import UpdateHeader, finite_metrics
 from fedn.ports import Buffer, ClientLink, Journal, Observed, Observer, ReducerLink, Trainer
@@ -50,13 +59,16 @@ class Client:
         self,
         info: m.ClientInfo,
         reducer: ReducerLink,
-        dial: Callable[[str], ClientLink],
+        dial: Callable[[str, CombinerName], ClientLink],
         trainer: Trainer,
         journal: Journal,
         models: ModelCache,
         observer: Observer,
         prefer: str = "",
+        *,
+        ready: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """``ready`` is awaited before each dialling; what it raises is as if nobody had answered."""
         self.info = info
         self._reducer = reducer
         self._dial = dial
@@ -65,6 +77,7 @@ class Client:
         self._models = models
         self._observer = observer
         self._prefer = prefer
+        self._ready = ready or _always
         self._state = mc.State(over=journal.past())
         self._link: ClientLink | None = None
         self._hindrance = ""
@@ -75,18 +88,19 @@ class Client:
     async def run(self) -> None:
         """Attach, work, move on when the combiner goes; for ever.
 
-        Raises Incompatible, the one thing that waiting does not mend.
+        Raises what waiting does not mend: Incompatible, and Revoked when the reducer says so.
         """
         for header in self._journal.held():
             self._decide(mc.UpdateKept(header))
         failures, avoid = 0, ""
         while True:
             try:
+                await self._ready()
                 assignment = await self._reducer.assign(self.info.client, self._prefer, avoid)
                 avoid = assignment.combiner
                 await self._stay(assignment)
                 failures = 0
-            except Incompatible:
+            except (Incompatible, Revoked):
                 raise
             except FednError as error:
                 failures += 1
@@ -115,12 +129,13 @@ class Client:
         await self._models.close()
 
     async def _attached(self, assignment: m.Assignment, patience: float) -> None:
-        """One attachment, from Hello to the end of the stream.
+        """One attachment, from Hello to the end of the stream, by itself or with its certificate.
 
         Raises what the combiner ended it with, and LinkBroken if it was not welcomed within ``patience``
         seconds.
         """
-        link = self._dial(assignment.address)
+        await self._ready()
+        link = self._dial(assignment.address, assignment.combiner)
         self._outbox = asyncio.Queue(OUTBOX)
         self._send(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name))
         welcomed = False
@@ -138,7 +153,9 @@ class Client:
                         self._receive(message)
         except TimeoutError:
             raise LinkBroken(f"{assignment.combiner} did not answer within {patience:g} s") from None
-        except LinkBroken:
+        except Revoked as error:  # who is a member is for the reducer to say, which is asked next
+            raise LinkBroken(f"{assignment.combiner} says: {error.message}") from None
+        except (LinkBroken, Unauthenticated):
             if not welcomed:
                 raise
         finally:
@@ -355,6 +372,10 @@ class Client:
         except (Exception, asyncio.CancelledError) as error:
             log.error("client task failed", exc_info=error)
             self._decide(otherwise)
+
+
+async def _always() -> None:
+    """Nothing needs to be done before dialling."""
 
 
 def backoff(attempt: int) -> float:

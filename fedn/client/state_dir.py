@@ -34,6 +34,10 @@ class StateDir:
         return self.path / "journal"
 
     @property
+    def identity(self) -> Path:
+        return self.path / "identity"
+
+    @property
     def kept(self) -> Path:
         return self.path / "kept"
 

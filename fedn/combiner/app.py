@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+import grpc
+from grpc_health.v1 import health_pb2
 
 from fedn import logs
 from fedn.combiner.driver import Combiner
 from fedn.combiner.limits import Limits
 from fedn.combiner.links import keep_registered
-from fedn.combiner.service import handlers
+from fedn.combiner.service import add_services
 from fedn.config import CombinerSettings
-from fedn.domain.errors import InvalidConfig
+from fedn.domain.errors import InvalidConfig, Revoked
+from fedn.domain.identity import Role
 from fedn.domain.ids import PROTOCOL_VERSION, CombinerName
 from fedn.domain.messages import Registration
+from fedn.identity.credentials import Wallet
+from fedn.identity.entering import Applicant, enter
 from fedn.running import first_of, run_until_signalled
 from fedn.stores.cache import file_cache
 from fedn.wire.channel import new_server
 from fedn.wire.reducer_link import HttpReducer
+from fedn.wire.security import server_credentials
 
 log = logging.getLogger("fedn.combiner")
 
@@ -29,43 +34,64 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 — compared with, not bound
 
 
 def run(settings: CombinerSettings) -> None:
-    """Run a combiner until SIGINT or SIGTERM. Raises InvalidConfig."""
-    if settings.insecure_listen_beyond_loopback:
+    """Run a combiner until SIGINT or SIGTERM. Raises InvalidConfig, Unauthenticated, Revoked."""
+    if settings.insecure:
         logs.warn_insecure("combiner", settings.host)
-    run_until_signalled(lambda stop: serve(settings, stop))
+    elif not settings.secured:
+        logs.tell_plain("combiner", settings.host)
+    try:
+        run_until_signalled(lambda stop: serve(settings, stop))
+    except Revoked as error:
+        remedy = "to come back, give it another --name and --data-dir, and join with a new token"
+        raise Revoked(f"{error.message}; {remedy}") from None
 
 
 async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
-    """Listen, register, and close all when ``stop`` is set."""
+    """Join, listen, register, and close all when ``stop`` is set."""
+    if not settings.advertise and settings.host in EVERYWHERE:
+        problem = f"is missing, and nobody can reach {settings.host}"
+        raise InvalidConfig("advertise", problem, "give the host:port that others are to use")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    await first_of(stop, _serve(settings))
+
+
+async def _serve(settings: CombinerSettings) -> None:
+    me = Applicant(Role.COMBINER, settings.name, settings.name, settings.data_dir / "identity")
+    member = await enter(settings.reducer, settings.token, me, settings.ca_bundle)
+    wallet = member.wallet if member else None
     limits = Limits(
         uploads_in_flight=settings.uploads_in_flight, max_update_bytes=settings.max_update_bytes,
         max_clients=settings.max_clients, client_grace=settings.client_grace, beat=settings.beat,
         fetches_in_flight=settings.fetches_in_flight,
     )  # fmt: skip
-    reducer = HttpReducer(settings.reducer)
+    reducer = HttpReducer(settings.reducer, wallet, settings.ca_bundle)
     models = file_cache(settings.data_dir / "models", CACHED_MODELS)
     combiner = Combiner(CombinerName(settings.name), reducer, models, settings.data_dir, limits)
-    server, checks = new_server(), health.aio.HealthServicer()
-    server.add_generic_rpc_handlers(handlers(combiner))
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    server = new_server()
+    checks = add_services(server, combiner)
     try:
-        port = server.add_insecure_port(f"{settings.host}:{settings.port}")
-    except RuntimeError:
-        raise InvalidConfig("port", f"{settings.host}:{settings.port} can't be used",
-                            "stop what listens there, or give another --port") from None  # fmt: skip
-    if not settings.advertise and settings.host in EVERYWHERE:
-        problem = f"is missing, and nobody can reach {settings.host}"
-        raise InvalidConfig("advertise", problem, "give the host:port that others are to use")
-    address = settings.advertise or f"{settings.host}:{port}"
-    me = Registration(PROTOCOL_VERSION, combiner.name, address, combiner.incarnation)
-    try:
+        port = _listen(server, settings, wallet)
+        address = settings.advertise or f"{settings.host}:{port}"
         await server.start()
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
         log.info("combiner is up at %s", address, extra={"combiner": combiner.name})
-        await first_of(stop, keep_registered(reducer, me))
+        registration = Registration(PROTOCOL_VERSION, combiner.name, address, combiner.incarnation)
+        registered = keep_registered(reducer, registration, combiner.revoke, member.fresh if member else None)
+        await first_of(asyncio.Event(), registered, *([member.keep()] if member else []))
     finally:
         await checks.enter_graceful_shutdown()
         await combiner.close()
         await server.stop(STOP_SECONDS)
         await reducer.close()
+
+
+def _listen(server: grpc.aio.Server, settings: CombinerSettings, wallet: Wallet | None) -> int:
+    """The port that was taken. Raises InvalidConfig."""
+    where = f"{settings.host}:{settings.port}"
+    try:
+        if wallet is None:
+            return server.add_insecure_port(where)
+        return server.add_secure_port(where, server_credentials(wallet))
+    except RuntimeError:
+        raise InvalidConfig("port", f"{where} can't be used",
+                            "stop what listens there, or give another --port") from None  # fmt: skip

@@ -36,6 +36,12 @@ class Attachment:
         except asyncio.QueueFull:
             self.end()
 
+    def cut(self, error: FednError) -> None:
+        """End the stream at once, and let nothing out that still waits."""
+        while not self.outbox.empty():
+            self.outbox.get_nowait()
+        self.outbox.put_nowait(error)
+
     def end(self, error: FednError | None = None) -> None:
         """End the stream once what waits has gone out; with an error, if it says why."""
         while self.outbox.full():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, assert_never
@@ -23,20 +23,16 @@ from fedn.combiner.clients import Parked
 from fedn.combiner.entrance import Entrance, Hooks
 from fedn.combiner.gauges import tell
 from fedn.combiner.limits import Limits
+from fedn.combiner.members import ANYBODY
 from fedn.combiner.parts import Parts
 from fedn.combiner.runs import MAX_BEHIND, Listeners, RoundRun
 from fedn.combiner.staging import PartSum, Upload
 from fedn.combiner.uploads import Uploads, off_loop
 from fedn.combiner.validations import Validations
 from fedn.domain import messages as m
-from fedn.domain.errors import (
-    InvalidInput,
-    LinkBroken,
-    NotFound,
-    StaleTerm,
-    Unavailable,
-)
+from fedn.domain.errors import InvalidInput, LinkBroken, NotFound, StaleTerm, Unavailable
 from fedn.domain.gauges import Gauges
+from fedn.domain.identity import Principal, Role
 from fedn.domain.ids import (
     PROTOCOL_VERSION,
     ClientId,
@@ -47,7 +43,7 @@ from fedn.domain.ids import (
     incompatible,
 )
 from fedn.domain.model import INLINE_BYTES, layout_of
-from fedn.domain.round import RoundSpec, ValidationSpec
+from fedn.domain.round import RoundSpec, ValidationSpec, check_deadline
 from fedn.domain.update import UpdateHeader, check_header, check_report
 from fedn.ports import Aggregator, Buffer, ReducerLink
 from fedn.stores.cache import ModelCache
@@ -79,7 +75,8 @@ class Combiner:
         self._models = models
         self._term = 0
         self._uploads = Uploads(spool, limits, gauges, self._entrance.heard)
-        self._fetches = Places(gauges, "fetches", limits.fetches_in_flight, limits.fetches_waiting)
+        self._fetches = Places(gauges, "fetches", limits.fetches_in_flight, limits.fetches_waiting,
+                               limits.fetches_in_flight // 4, limits.calls_each)  # fmt: skip
         self._parked = Parked(limits, gauges)
         self._parts = Parts(limits, gauges)
         self._validations = Validations(models, reducer, limits, gauges)
@@ -108,6 +105,7 @@ class Combiner:
     async def run_round(self, spec: RoundSpec) -> AsyncIterator[m.RoundEvent]:
         """Open the part, or go on with it; ends with PartSealed or RoundAborted."""
         self._adopt(spec.term)
+        check_deadline(spec)
         if spec.incarnation != self.incarnation:
             raise Unavailable("this is another process of the combiner by now")
         run = await self._opened(spec)
@@ -131,6 +129,7 @@ class Combiner:
     async def run_validation(self, spec: ValidationSpec) -> AsyncIterator[m.ValidationEvent]:
         """Have the listed clients evaluate a model; ends with ValidationSealed."""
         self._adopt(spec.term)
+        check_deadline(spec)
         async for event in self._validations.run(spec, lambda: self._attached, self._entrance.ask):
             yield event
 
@@ -198,25 +197,39 @@ class Combiner:
 
     # --- asked by clients --------------------------------------------------------------------------
 
-    def attach(self, messages: AsyncIterator[m.ClientMessage]) -> AsyncIterator[m.CombinerMessage]:
-        """A client's control stream: Hello up, Welcome down, then tasks, grants and settlements."""
-        return self._entrance.attach(messages)
+    def attach(
+        self, messages: AsyncIterator[m.ClientMessage], who: Principal = ANYBODY
+    ) -> AsyncIterator[m.CombinerMessage]:
+        """A client's control stream: Hello up, Welcome down, then tasks, grants and settlements.
 
-    async def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
-        """A model of an open round or validation, from the cache. Raises NotFound, Busy."""
-        async with self._fetches.taken():
+        ``who`` is who calls, here and below. Raises Forbidden if that is not the client of the Hello.
+        """
+        return self._entrance.attach(messages, who)
+
+    async def fetch_model(self, request: m.FetchRequest, who: Principal = ANYBODY) -> AsyncIterator[Buffer]:
+        """A model of an open round or validation, from the cache. Raises NotFound, Busy, Revoked."""
+        async with self._fetches.taken(who.name if who.role is Role.CLIENT else ""):
             for chunk in self._models.read(request.digest, request.offset):
+                self._entrance.members.check(who)
                 yield chunk
 
-    async def submit(self, grant: str, offset: int, chunks: AsyncIterator[Buffer]) -> None:
+    async def submit(
+        self, grant: str, offset: int, chunks: AsyncIterator[Buffer], who: Principal = ANYBODY
+    ) -> None:
         """The bytes of a granted update. What arrived is kept for a resumption if the stream breaks.
 
         Raises:
             NotFound: the grant is not (or no more) valid; offer again.
+            Forbidden: the grant is another client's.
             Conflict: the offset is not where the staged bytes end; offer again.
             Busy: too many uploads wait already; offer again.
         """
-        await self._uploads.receive(grant, offset, chunks, self._judge)
+        chunks = self._entrance.members.while_admitted(who, chunks)
+        await self._uploads.receive(grant, offset, chunks, self._judge, who)
+
+    def revoke(self, members: Iterable[str]) -> None:
+        """Whom the reducer has revoked, as role:member: their streams end, and they are let in no more."""
+        self._entrance.revoke(members)
 
     async def close(self) -> None:
         """End every stream and drop every sum."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 from fedn.combiner.clients import Attachment, Clients
 from fedn.combiner.hearing import LOOKS_EACH_BEAT, silent
 from fedn.combiner.limits import Limits
+from fedn.combiner.members import ANYBODY, Members, check_is, revoked
 from fedn.domain import messages as m
 from fedn.domain.errors import Busy, FednError, InvalidInput, Unavailable
 from fedn.domain.gauges import Gauges
+from fedn.domain.identity import Principal, Role
 from fedn.domain.ids import (
     PROTOCOL_VERSION,
     ClientId,
@@ -26,8 +29,12 @@ from fedn.domain.ids import (
     compatible,
     incompatible,
 )
+from fedn.domain.rates import Rates
 
 log = logging.getLogger("fedn.combiner")
+
+ATTACH_COST = 10
+"""As so many messages counts a new stream: the reducer hears of each."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +57,29 @@ class Entrance:
         self._name, self._incarnation = name, incarnation
         self._limits = limits
         self._hooks = hooks
+        self.members = Members()
         self._draining = ""
         self._greeting = 0
+        self._greeting_each = Counter[str]()
+        self._rates = Rates(limits.messages_per_second, limits.messages_burst, limits.max_clients)
         self._handshakes = gauges.add("handshakes", limits.handshakes, lambda: self._greeting)
         self._looking: asyncio.TimerHandle | None = None
         self._listening_since = 0.0
 
     # --- coming and going --------------------------------------------------------------------------
 
-    async def attach(self, messages: AsyncIterator[m.ClientMessage]) -> AsyncIterator[m.CombinerMessage]:
+    async def attach(
+        self, messages: AsyncIterator[m.ClientMessage], who: Principal = ANYBODY
+    ) -> AsyncIterator[m.CombinerMessage]:
         """A client's control stream: Hello up, Welcome down, then tasks, grants and settlements."""
-        hello = await self._greeted(messages)
+        self.members.check(who)
+        hello = await self._greeted(messages, who)
+        client = ClientId(check_id("client", hello.client))
+        check_is(who, client)
+        self.members.check(who)
         if self._draining:
             raise Unavailable(self._draining)
-        client = ClientId(check_id("client", hello.client))
+        self._count(client, ATTACH_COST)
         attachment = self.clients.add(m.ClientInfo(client, hello.name[:64]), self._now())
         reading = asyncio.create_task(self._read(attachment, messages))
         try:
@@ -77,10 +93,15 @@ class Entrance:
             reading.cancel()
             self._leave(attachment)
 
-    async def _greeted(self, messages: AsyncIterator[m.ClientMessage]) -> m.Hello:
+    async def _greeted(self, messages: AsyncIterator[m.ClientMessage], who: Principal) -> m.Hello:
         if self._greeting >= self._limits.handshakes:
             raise Busy(f"{self._limits.handshakes} clients are attaching (handshakes)")
+        each = self._greeting_each
+        if who.role is not Role.ANYBODY and each[str(who)] >= self._limits.handshakes_each:
+            raise Busy(f"{who} attaches {each[str(who)]} times at once; the most is "
+                       f"{self._limits.handshakes_each}")  # fmt: skip
         self._greeting += 1
+        each[str(who)] += 1
         self._handshakes.note(self._greeting)
         try:
             async with asyncio.timeout(self._limits.hello_within):
@@ -89,6 +110,9 @@ class Entrance:
             hello = None
         finally:
             self._greeting -= 1
+            each[str(who)] -= 1
+            if not each[str(who)]:
+                del each[str(who)]
         if not isinstance(hello, m.Hello):
             raise InvalidInput("attach", "the first message is not Hello", "announce the client first")
         if not compatible(hello.protocol):
@@ -101,6 +125,7 @@ class Entrance:
             async for message in messages:
                 if self.clients.get(client) is not attachment:
                     break  # it was given up, or has a newer stream; what it holds it offers there
+                self._count(client)
                 attachment.heard = self._now()
                 self._hooks.said(client, message)
         except FednError as error:
@@ -108,6 +133,21 @@ class Entrance:
             ending = error
         finally:
             attachment.end(ending)
+
+    def _count(self, client: ClientId, cost: int = 1) -> None:
+        if not self._rates.take(client, self._now(), cost):
+            most = f"{self._limits.messages_per_second:g} messages a second"
+            raise Busy(f"{client} says more than {most} (messages_per_second); attach again later")
+
+    def revoke(self, members: Iterable[str]) -> None:
+        """These are not members (any more): their streams end at once, and they don't come in again."""
+        for name in self.members.revoke(members):
+            role, _, member = name.partition(":")
+            attachment = self.clients.get(ClientId(member)) if role == Role.CLIENT else None
+            if attachment:
+                log.warning("was revoked", extra={"client": member})
+                self._leave(attachment, "was revoked")
+                attachment.cut(revoked(Principal(Role.CLIENT, member)))
 
     def _leave(self, attachment: Attachment, why: str = "") -> None:
         if self.clients.remove(attachment):

@@ -14,10 +14,12 @@ from typing import TypeVar
 
 from fedn.combiner.admission import Places
 from fedn.combiner.limits import Limits
+from fedn.combiner.members import check_is
 from fedn.combiner.runs import RoundRun
 from fedn.combiner.staging import Upload
 from fedn.domain.errors import Conflict, LinkBroken, NotFound
 from fedn.domain.gauges import Gauges
+from fedn.domain.identity import Principal
 from fedn.domain.ids import ClientId
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer
@@ -35,7 +37,8 @@ class Uploads:
         """``heard`` is told whose bytes have come."""
         self._directory = directory
         self._idle = limits.upload_idle
-        self._places = Places(gauges, "uploads", limits.uploads_in_flight, limits.uploads_waiting)
+        self._places = Places(gauges, "uploads", limits.uploads_in_flight, limits.uploads_waiting,
+                              limits.uploads_in_flight // 2, limits.calls_each)  # fmt: skip
         self._heard = heard
         self._granted: dict[str, tuple[RoundRun, Upload]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -72,12 +75,13 @@ class Uploads:
             raise NotFound("the grant is over; offer the update again")
 
     async def receive(
-        self, grant: str, offset: int, chunks: AsyncIterator[Buffer], complete: Complete
+        self, grant: str, offset: int, chunks: AsyncIterator[Buffer], complete: Complete, who: Principal
     ) -> None:
         """Take bytes from ``offset`` on; ``complete`` is called, still in its place, when all are here.
 
         Raises:
             NotFound: the grant is not (or no more) valid; offer again.
+            Forbidden: the grant is another client's.
             Conflict: another stream is sending it, or the offset is not where the staged bytes end.
             LinkBroken: no byte came for too long.
             Busy: too many uploads wait already.
@@ -85,9 +89,10 @@ class Uploads:
         if grant not in self._granted:
             raise NotFound("no such grant; offer the update again")
         run, upload = self._granted[grant]
+        check_is(who, upload.header.client)
         if upload.lock.locked():
             raise Conflict("another stream is sending this update; offer again")
-        async with upload.lock, self._places.taken():
+        async with upload.lock, self._places.taken(upload.header.client):
             if offset != upload.offset:
                 raise Conflict(f"{upload.offset} bytes are staged, not {offset}; offer again")
             while chunk := await self._next(chunks):

@@ -5,6 +5,9 @@
     │   ├── InvalidConfig     a settings file, a flag or the environment
     │   ├── InvalidPlan       a compute plan
     │   └── InvalidModel      bytes that are not a safe, finite, well-formed model
+    ├── Unauthenticated       who asks has not shown who they are, or with something that is no longer valid
+    ├── Forbidden             who asks is known, and may not do this
+    │   └── Revoked           who asks was a member of this network, and is not any more
     ├── NotFound              a session, model, round or combiner that does not exist
     ├── Conflict              somebody else decided first
     │   ├── TrailConflict     the head of the trail is not the expected parent
@@ -71,6 +74,20 @@ class InvalidPlan(InvalidInput):
 
 class InvalidModel(InvalidInput):
     code = "invalid_model"
+
+
+class Unauthenticated(FednError):
+    code = "unauthenticated"
+    status = 401
+
+
+class Forbidden(FednError):
+    code = "forbidden"
+    status = 403
+
+
+class Revoked(Forbidden):
+    code = "revoked"
 
 
 class NotFound(FednError):

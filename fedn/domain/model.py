@@ -1,7 +1,8 @@
 """What a model is: one safetensors file, known by its sha256, and the layout of its tensors.
 
 The header parser here is the only one that bytes from outside meet. It trusts nothing: sizes are
-bounded before they are believed, and tensors must cover the data exactly, without gap or overlap.
+bounded before they are believed, and tensors must cover the data exactly, without gap or overlap. Its
+time and memory are linear in the header's length, with a factor that does not depend on what is in it.
 
 Format: 8 bytes little-endian header length, a JSON header, one contiguous data buffer
 (https://github.com/huggingface/safetensors, "Format").
@@ -24,6 +25,9 @@ INLINE_BYTES = 64 * 2**10
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_TENSORS = 100_000
 MAX_DIMENSIONS = 32
+MAX_NAME_LENGTH = 512
+MAX_METADATA_LENGTH = 2**20
+"""Letters of all names and values of ``__metadata__``."""
 PREFIX_BYTES = 8
 
 ITEM_BYTES: Mapping[str, int] = {
@@ -32,6 +36,10 @@ ITEM_BYTES: Mapping[str, int] = {
 }  # fmt: skip
 FLOAT_DTYPES = frozenset({"F16", "BF16", "F32", "F64"})
 """Averaged. Everything else (counters, masks) keeps the base model's value."""
+
+_MARKS: Mapping[bytes, int] = {b"{": 2, b"[": 4, b",": 16, b'"': 12}
+"""How many of each a header may have for each tensor that is allowed: more than any model needs. A byte
+such as ``[`` becomes an object of 64, so they are counted before the header is parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +157,8 @@ def parse_layout(head: bytes, file_bytes: int) -> Layout:
     data_start = PREFIX_BYTES + length
     if len(head) < data_start:
         raise InvalidModel("model", "ends inside its header", "the file is truncated; export it again")
-    try:
-        entries = json.loads(head[PREFIX_BYTES:data_start].decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError):
-        raise InvalidModel("model", "has no JSON header", "give a safetensors file") from None
-    if not isinstance(entries, dict):
-        raise InvalidModel("model", "has a header that is not an object", "give a safetensors file")
-    entries.pop("__metadata__", None)
+    entries = _entries(head, data_start)
+    _check_metadata(entries.pop("__metadata__", {}))
     if not 1 <= len(entries) <= MAX_TENSORS:
         raise InvalidModel("model", f"holds {len(entries)} tensors", f"1 to {MAX_TENSORS} are allowed")
     tensors = sorted((_spec(name, entry) for name, entry in entries.items()), key=lambda t: (t.start, t.end))
@@ -169,10 +172,44 @@ def layout_of(file: memoryview | bytes) -> Layout:
     return parse_layout(bytes(file[: PREFIX_BYTES + length]), len(file))
 
 
+def _entries(head: bytes, data_start: int) -> dict[str, object]:
+    for mark, most in _MARKS.items():
+        if head.count(mark, PREFIX_BYTES, data_start) > most * MAX_TENSORS:
+            problem = f"has a header with more {mark.decode()} than {MAX_TENSORS} tensors need"
+            raise InvalidModel("model", problem, "give a safetensors file")
+    if head[PREFIX_BYTES] != ord("{"):  # the format allows padding behind the header, not before it
+        raise InvalidModel("model", "has a header that is not an object", "give a safetensors file")
+    try:
+        text = str(memoryview(head)[PREFIX_BYTES:data_start], "utf-8")
+        entries: dict[str, object] = json.loads(text, object_pairs_hook=_without_twins)
+    except (ValueError, RecursionError):
+        raise InvalidModel("model", "has no JSON header", "give a safetensors file") from None
+    return entries
+
+
+def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of the header. A name that comes twice could mean one tensor to us, another to others."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise InvalidModel("model", "has a name twice in its header", "export it again")
+    return found
+
+
+def _check_metadata(metadata: object) -> None:
+    """Free words for people; never used here, but copied into every model of a session."""
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise InvalidModel("model", "has __metadata__ that is not made of texts", "export it again")
+    if (length := sum(len(name) + len(value) for name, value in metadata.items())) > MAX_METADATA_LENGTH:
+        remedy = f"at most {MAX_METADATA_LENGTH} are allowed"
+        raise InvalidModel("model", f"has __metadata__ of {length} letters", remedy)
+
+
 def _spec(name: str, entry: object) -> TensorSpec:
     def bad(problem: str) -> InvalidModel:
         return InvalidModel(f"tensor {name[:80]!r}", problem, "export the model again")
 
+    if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable():
+        raise bad(f"has a name that is not 1 to {MAX_NAME_LENGTH} printable letters")
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise bad("has a malformed header entry")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -182,6 +219,9 @@ def _spec(name: str, entry: object) -> TensorSpec:
         raise bad("has a malformed shape")
     if not _naturals(offsets) or len(offsets) != 2:
         raise bad("has malformed offsets")
+    # Beside a 0 a dimension may be anything without changing the size; numpy refuses it all the same.
+    if math.prod(filter(None, shape)) * ITEM_BYTES[dtype] >= 2**63:
+        raise bad("has a shape that no memory holds")
     if offsets[1] - offsets[0] != math.prod(shape) * ITEM_BYTES[dtype]:
         raise bad("has offsets that do not match its shape")
     return TensorSpec(name, dtype, tuple(shape), offsets[0], offsets[1])

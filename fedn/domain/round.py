@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedn.domain.canonical import canonical_json
-from fedn.domain.errors import Damaged
+from fedn.domain.errors import Damaged, InvalidInput
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, digest_of
 from fedn.domain.update import Absence, Contributor
 
@@ -57,6 +58,12 @@ class ValidationSpec:
     seed: int
     deadline: float
     inline: bytes = b""
+
+
+def check_deadline(spec: RoundSpec | ValidationSpec) -> None:
+    """Raise InvalidInput unless it is a time that comes: with NaN among them no timer rings any more."""
+    if not 0 <= spec.deadline < math.inf:
+        raise InvalidInput("deadline", f"{spec.deadline} s never ends", "give seconds from 0 on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +144,7 @@ def read_record(raw: bytes) -> StoredRecord:
         )
         refused, lost = (tuple(Absence(**a) for a in values.pop(key)) for key in ("refused", "lost"))
         record = RoundRecord(**values, parts=parts, refused=refused, lost=lost)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise Damaged(f"a trail record can't be read: {error}") from None
     return StoredRecord(record, raw, digest_of(raw))
 

@@ -10,21 +10,8 @@ import numpy as np
 
 from fedn.aggregation.dtypes import NUMPY_DTYPES, Array, encode, first_unsafe, floats
 from fedn.domain.errors import InvalidModel
-from fedn.domain.model import (
-    FLOAT_DTYPES,
-    PREFIX_BYTES,
-    Layout,
-    TensorSpec,
-    header_bytes,
-    parse_layout,
-)
+from fedn.domain.model import FLOAT_DTYPES, Layout, TensorSpec, layout_of
 from fedn.ports import Tensors
-
-
-def layout_of(data: memoryview) -> Layout:
-    """The layout of a whole model file in memory; raises InvalidModel."""
-    length = header_bytes(bytes(data[:PREFIX_BYTES]))
-    return parse_layout(bytes(data[: PREFIX_BYTES + length]), len(data))
 
 
 def read_file(data: memoryview) -> dict[str, Array]:

@@ -10,14 +10,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from fedn import plugins
 from fedn.domain import messages as m
-from fedn.domain.errors import Conflict, NotFound, StaleTerm, Unavailable
+from fedn.domain.errors import Conflict, NotFound, Revoked, StaleTerm, Unavailable
 from fedn.domain.gauges import Gauges
 from fedn.domain.ids import (
     ClientId,
@@ -71,7 +71,9 @@ class Reducer:
         dial: Dial,
         observer: Observer,
         limits: Limits = Limits(),
+        barred: Callable[[CombinerName], bool] = lambda _: False,
     ) -> None:
+        """``barred``: which combiners, known from before, must not be spoken with any more."""
         self.state = state
         self.models = models
         self.gauges = Gauges()
@@ -83,6 +85,8 @@ class Reducer:
         self._dial = dial
         self._observer = observer
         self._limits = limits
+        self._barred = barred
+        self._put_out: set[CombinerName] = set()
         self._term = 0
         self._peers: dict[CombinerName, Peer] = {}
         self._sessions: dict[SessionId, SessionDriver] = {}
@@ -102,7 +106,8 @@ class Reducer:
         self._observer.observe(Observed("reducer_started", {"term": self._term}))
         unfinished = [info for info in self.state.sessions() if info.state in (RUNNING, PAUSED)]
         self._early = {info.session: {} for info in unfinished}
-        known = sorted(self.state.combiners(), key=lambda combiner: combiner.registered_at)
+        known = [combiner for combiner in self.state.combiners() if not self._barred(combiner.combiner)]
+        known.sort(key=lambda combiner: combiner.registered_at)
         for combiner in known[-self._limits.max_combiners :]:
             self._add_peer(combiner.combiner, combiner.address, combiner.registered_at)
         if unfinished:
@@ -162,11 +167,13 @@ class Reducer:
 
     # --- asked by combiners and clients (ports.ReducerLink) -------------------------------------------
 
-    async def register(self, registration: m.Registration) -> None:
-        """A combiner announces itself, or announces itself again."""
+    async def register(self, registration: m.Registration) -> Sequence[str]:
+        """A combiner announces itself, or announces itself again. Whoever is revoked the registrar knows."""
         if not compatible(registration.protocol):
             raise incompatible("reducer", f"combiner {registration.combiner}", registration.protocol)
         name = CombinerName(check_id("combiner", registration.combiner))
+        if name in self._put_out:
+            raise Revoked(f"combiner {name} was revoked by an administrator of this network")
         peer = self._peers.get(name)
         if peer is None:
             forgotten = self._make_room()
@@ -186,6 +193,7 @@ class Reducer:
             info = CombinerInfo(name, registration.address, registration.incarnation, time.time())
             await asyncio.to_thread(self.state.put_combiner, info)
             await peer.moved(registration.address)
+        return ()
 
     def _make_room(self) -> Peer | None:
         """For one more combiner; returns the one that is forgotten for it. Raises Conflict."""
@@ -210,6 +218,19 @@ class Reducer:
     async def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
         for chunk in self.models.read(request.digest, request.offset):
             yield chunk
+
+    # --- asked by the registrar ------------------------------------------------------------------------
+
+    def put_out(self, combiner: CombinerName) -> None:
+        """A combiner was revoked: it is lost at once, and can't come back under this name."""
+        self._put_out.add(combiner)
+        if peer := self._peers.pop(combiner, None):
+            self._spawn(peer.put_out())
+
+    def redial(self) -> None:
+        """Speak with every combiner over new links: the certificate that we show has changed."""
+        for peer in self._peers.values():
+            self._spawn(peer.redial())
 
     # --- asked by people -------------------------------------------------------------------------------
 

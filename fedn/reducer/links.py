@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from fedn.domain import messages as m
+from fedn.domain.identity import Role
+from fedn.domain.ids import CombinerName
 from fedn.domain.round import RoundSpec, ValidationSpec
+from fedn.identity.certificates import server_name
+from fedn.identity.credentials import Wallet
 from fedn.ports import Buffer
 from fedn.wire import calls
 from fedn.wire.calls import CONTROL, reader
@@ -21,10 +25,16 @@ _ADMIT_ANSWER = reader(pb.AdmitAnswer)
 
 
 class GrpcCombinerControl:
-    """Implements ports.CombinerLink. Make it inside the event loop that uses it."""
+    """Implements ports.CombinerLink. Make it inside the event loop that uses it.
 
-    def __init__(self, address: str) -> None:
-        self._channel = open_channel(address)
+    With a ``wallet`` it shows what is in there now, and speaks with the combiner of that name alone.
+    """
+
+    def __init__(self, address: str, combiner: CombinerName, wallet: Wallet | None = None) -> None:
+        if wallet is None:
+            self._channel = open_channel(address)
+        else:
+            self._channel = open_channel(address, wallet.current, server_name(Role.COMBINER, combiner))
 
     def watch(self, request: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]:
         return calls.stream(self._channel, f"/{CONTROL}/Watch", request, _COMBINER_EVENT)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fedn.domain import messages as m
-from fedn.domain.errors import FednError, Incompatible, StaleTerm, Unavailable
+from fedn.domain.errors import FednError, Incompatible, StaleTerm, Unauthenticated, Unavailable
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, compatible
 from fedn.domain.update import UpdateHeader
 from fedn.ports import CombinerLink, Dial
@@ -70,7 +70,7 @@ class Peer:
         self._clients: dict[ClientId, m.ClientInfo] = {}
         self._held: tuple[m.RoundHeld, ...] = ()
         self._gauges: tuple[m.Gauge, ...] = ()
-        self._link = dial(address)
+        self._link = dial(address, name)
         self._closed = False
         self._away_told = False
         self._moved = asyncio.Event()
@@ -97,10 +97,22 @@ class Peer:
         """It registered: try at once, at its new address if that changed."""
         self.seen = time.time()
         if address != self.address:
-            self.address, old = address, self._link
-            self._link = self._dial(address)
-            await old.close()
+            self.address = address
+            await self.redial()
         self._kicked.set()
+
+    async def redial(self) -> None:
+        """Go on over a new link; what was under way on the old one is called again."""
+        old, self._link = self._link, self._dial(self.address, self.name)
+        await old.close()
+
+    async def put_out(self) -> None:
+        """It was revoked: it is lost at once, and not looked for any more."""
+        self._closed = True
+        if not self.lost:
+            self._down()
+            self._give_up()
+        await self.close()
 
     async def run(self) -> None:
         """Watch until it is closed."""
@@ -119,7 +131,8 @@ class Peer:
                 self._hooks.deposed(error)
                 return
             except FednError as error:
-                self._log_away(error)
+                if not self._closed:
+                    self._log_away(error)
                 if isinstance(error, Incompatible):
                     since = -RETRY_FOR
             except Exception:
@@ -138,7 +151,7 @@ class Peer:
         while await self._reachable(incarnation):
             try:
                 return await ask(self._link)
-            except Unavailable:
+            except (Unavailable, Unauthenticated):  # the latter when our certificate ends: there is a new one
                 pause = await paused(pause, RETRY_MOST)
             except StaleTerm as error:
                 self._hooks.deposed(error)
@@ -162,7 +175,7 @@ class Peer:
                     pause = RETRY_FIRST
                     yield item
                 return
-            except Unavailable:
+            except (Unavailable, Unauthenticated):
                 pause = await paused(pause, RETRY_MOST)
             except StaleTerm as error:
                 self._hooks.deposed(error)
@@ -237,6 +250,8 @@ class Peer:
             self._hooks.changed()
 
     def _give_up(self) -> None:
+        if self._giving_up:
+            self._giving_up.cancel()
         self._giving_up = None
         self.lost = True
         self._moved.set()

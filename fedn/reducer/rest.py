@@ -1,13 +1,15 @@
 """The reducer's REST API under /api/v1, for people, combiners and clients.
 
-Reads come straight from the stores; everything that acts goes through the service. Neighbours:
-`rest_errors` (limits and error shape), `rest_forms` (JSON), `rest_models` (bytes), `rest_events`
-(live), `views` (the page). `fedn.reducer.app` runs it in a threaded web server.
+Reads come straight from the stores; everything that acts goes through the service. Neighbours: `gate`
+(who may), `rest_errors` (limits and error shape), `rest_forms` (JSON), `rest_models` (bytes),
+`rest_events` (live), `rest_identity` and `rest_login` (who is who), `openapi` (all of it in words),
+`views` (the page). `fedn.reducer.app` runs it in a threaded web server.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, jsonify
@@ -17,7 +19,11 @@ from fedn.domain.errors import InvalidInput, NotFound, Unavailable
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, SessionId, check_id
 from fedn.domain.messages import Registration
 from fedn.domain.plan import plan_from
+from fedn.reducer.auditing import Auditor
 from fedn.reducer.front import Front
+from fedn.reducer.gate import Gate, audited, own_name
+from fedn.reducer.openapi import openapi_routes
+from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest_errors import guard, require_protocol
 from fedn.reducer.rest_events import event_routes
 from fedn.reducer.rest_forms import (
@@ -33,23 +39,39 @@ from fedn.reducer.rest_forms import (
     session_form,
     whole_rounds,
 )
+from fedn.reducer.rest_identity import identity_routes
+from fedn.reducer.rest_login import login_routes
 from fedn.reducer.rest_models import model_routes
 from fedn.reducer.views import page_routes
 
 
-def create_app(service: Front, settings: ReducerSettings) -> Flask:
-    """The WSGI application over a running ``service``."""
+def create_app(
+    service: Front,
+    settings: ReducerSettings,
+    registrar: Registrar | None = None,
+    hosts: Sequence[str] = (),
+) -> Flask:
+    """The WSGI application over a running ``service``.
+
+    With a ``registrar`` everybody is asked who they are. ``hosts`` are the names that browsers may use.
+    """
     app = Flask("fedn.reducer", static_folder=None)
     app.url_map.strict_slashes = False
-    guard(app, settings)
+    auditor = registrar.auditor if registrar else Auditor(service.state.identity)
+    gate = Gate(auditor, registrar, hosts)
+    guard(app, settings, identity=registrar is not None)
+    gate.install(app)
     for routes in (
         health_routes(service),
-        network_routes(service),
+        network_routes(service, registrar),
         session_routes(service),
         trail_routes(service),
         model_routes(service),
         event_routes(service.hub),
-        page_routes(service),
+        openapi_routes(),
+        identity_routes(service.state.identity, registrar),
+        login_routes(gate, auditor),
+        page_routes(service, registrar, settings.insecure_no_tls_no_auth),
     ):
         app.register_blueprint(routes)
     return app
@@ -81,7 +103,7 @@ def health_routes(front: Front) -> Blueprint:
     return routes
 
 
-def network_routes(front: Front) -> Blueprint:
+def network_routes(front: Front, registrar: Registrar | None) -> Blueprint:
     """Combiners and clients: who is there, and how they come in."""
     routes = Blueprint("network", __name__, url_prefix="/api/v1")
 
@@ -98,10 +120,13 @@ def network_routes(front: Front) -> Blueprint:
 
     @routes.post("/combiners")
     def register() -> Response:
-        """A combiner announces itself, and keeps doing so."""
+        """A combiner announces itself, and keeps doing so; it hears whom it must not serve any more."""
         fields = {"protocol": int, "combiner": str, "address": str, "incarnation": str}
-        front.register(_registration(json_body(fields, required=fields)))
-        return jsonify(protocol=PROTOCOL_VERSION, term=front.network().term)
+        registration = _registration(json_body(fields, required=fields))
+        own_name(registration.combiner)
+        front.register(registration)
+        revoked = registrar.revoked() if registrar else []
+        return jsonify(protocol=PROTOCOL_VERSION, term=front.network().term, revoked=revoked)
 
     @routes.get("/clients")
     def clients() -> Response:
@@ -116,6 +141,7 @@ def network_routes(front: Front) -> Blueprint:
         body = json_body(fields, required=("client",))
         require_protocol(body.get("protocol", PROTOCOL_VERSION))
         client = ClientId(check_id("client", body["client"]))
+        own_name(client)
         assignment = front.assign(client, body.get("prefer", ""), body.get("avoid", ""))
         return jsonify(plain(assignment) | {"protocol": PROTOCOL_VERSION})
 
@@ -153,7 +179,9 @@ def session_routes(front: Front) -> Blueprint:
         """Start a session: {"name", "model": digest or '' for the newest seed, "plan": {…}}."""
         body = json_body({"name": str, "model": str, "plan": dict})
         plan = plan_from(body.get("plan", {}))
-        return jsonify(session_form(front.start_session(_title(body), body.get("model", ""), plan))), 201
+        info = front.start_session(_title(body), body.get("model", ""), plan)
+        audited(info.session, name=info.name, model=info.head.model, plan=plan.digest)
+        return jsonify(session_form(info)), 201
 
     @routes.get("/<session>")
     def show(session: str) -> Response:

@@ -1,4 +1,4 @@
-"""What happens around every HTTP request: limits, who may ask, and the one shape of an error.
+"""What happens around every HTTP request: limits, where it comes from, and the one shape of an error.
 
 An error is ``{"code", "error", "details", "status"}`` on every route, whoever raised it: us, Flask
 (no such route, wrong method, body too large) or a bug.
@@ -10,7 +10,7 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, g, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from fedn.config import ReducerSettings, is_loopback
@@ -20,18 +20,26 @@ from fedn.reducer.rest_forms import plain
 
 PROTOCOL_HEADER = "Fedn-Protocol"
 MAX_JSON_BYTES = 2**20
+MAX_STRANGER_BYTES = 2**16
+"""What somebody may send who has not said who they are; `web_connection.py` gathers so much."""
+STRANGERS = frozenset({"identity.join", "identity.renew", "login.login", "login.logout"})
 SEED_ENDPOINT = "models.seed"
+
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 log = logging.getLogger(__name__)
 
 
-def guard(app: Flask, settings: ReducerSettings) -> None:
-    """Put the checks in front of, and the error shape behind, every route of ``app``."""
+def guard(app: Flask, settings: ReducerSettings, identity: bool) -> None:
+    """Put the checks in front of, and the error shape behind, every route of ``app``.
+
+    With an ``identity`` the gate checks the host's name, by who asks.
+    """
 
     @app.before_request
     def _check() -> None:
         _check_size(settings)
-        if not settings.insecure_listen_beyond_loopback:
+        if not (identity or settings.insecure_no_tls_no_auth):
             _check_host()
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             _check_origin()
@@ -41,7 +49,8 @@ def guard(app: Flask, settings: ReducerSettings) -> None:
     def _mark(response: Response) -> Response:
         response.headers[PROTOCOL_HEADER] = str(PROTOCOL_VERSION)
         response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Content-Security-Policy"] = "default-src 'self'; frame-ancestors 'none'"
+        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Referrer-Policy"] = "same-origin"
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
@@ -78,7 +87,9 @@ def require_protocol(version: int) -> None:
 
 
 def _check_size(settings: ReducerSettings) -> None:
-    limit = int(settings.max_model_bytes) if request.endpoint == SEED_ENDPOINT else MAX_JSON_BYTES
+    limit = MAX_STRANGER_BYTES if request.endpoint in STRANGERS else MAX_JSON_BYTES
+    if request.endpoint == SEED_ENDPOINT:
+        limit = int(settings.max_model_bytes)
     request.max_content_length = limit
     if (request.content_length or 0) > limit:
         word = "max_model_bytes" if request.endpoint == SEED_ENDPOINT else "the limit of this route"
@@ -87,22 +98,38 @@ def _check_size(settings: ReducerSettings) -> None:
 
 def _check_host() -> None:
     """Refuse names that a foreign web page could have bent to this address (DNS rebinding)."""
-    host = urlsplit(f"//{request.host}").hostname or ""
+    host = host_asked()
     if not is_loopback(host):
         raise InvalidInput("Host", f"{host[:80]!r} is not this machine", "ask for 127.0.0.1 or localhost")
+
+
+def host_asked() -> str:
+    """The name or address that the request was sent to, without the port."""
+    try:
+        return urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _check_origin() -> None:
     """Refuse to act for a web page of another site."""
     origin = request.headers.get("Origin")
-    if origin is not None and urlsplit(origin).netloc != request.host:
+    own = {f"https://{request.host}"} | (set() if request.is_secure else {f"http://{request.host}"})
+    if origin is not None and origin not in own:
         raise InvalidInput("Origin", f"{origin[:80]!r} is another site", "act from the reducer's own page")
 
 
 def _ours(error: FednError) -> Response:
     if error.status >= 500 and error.code != "unavailable":
         log.error("%s %s: %s", request.method, request.path, error.message)
-    return error_form(error.code, error.message, error.status, error.details)
+    response = error_form(error.code, error.message, error.status, error.details)
+    if error.status in (401, 403):
+        g.setdefault("refusal", error)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 429:
+        response.headers["Retry-After"] = str(error.details.get("retry_after", 1))
+    return response
 
 
 def _of_http(error: HTTPException) -> Response | HTTPException:

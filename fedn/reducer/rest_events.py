@@ -17,6 +17,10 @@ from fedn.reducer.events import Event, EventHub, Subscription
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
 
 RETRY_MILLISECONDS = 1000
+QUIET_SECONDS = 1.0
+"""After so much silence the gate gets to look whether the reader still may read."""
+BEAT = 10
+"""Quiet seconds after which the reader is told that the stream is still there."""
 
 
 def event_routes(hub: EventHub) -> Blueprint:
@@ -60,9 +64,12 @@ def _number(hub: EventHub, last: str | None) -> int | None:
 
 def _lines(hub: EventHub, subscription: Subscription) -> Iterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
-    for event in subscription.follow():
+    quiet = 0
+    for event in subscription.follow(QUIET_SECONDS):
         if event is None:
-            yield ": still here\n\n"
+            quiet += 1
+            yield "" if quiet % BEAT else ": still here\n\n"
         else:
+            quiet = 0
             form = event_form(hub, event)
             yield f"id: {form['id']}\ndata: {json.dumps(form)}\n\n"

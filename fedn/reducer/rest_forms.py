@@ -141,6 +141,8 @@ def json_body(known: Mapping[str, type], required: Iterable[str] = ()) -> dict[s
     for name, value in body.items():
         if name not in known:
             raise InvalidInput(name[:80], "is not a field of this request", f"known are {', '.join(known)}")
+        if known[name] is float and type(value) is int:  # whole numbers are numbers
+            continue
         if type(value) is not known[name]:
             raise InvalidInput(name, f"is {_json_word(type(value))}", f"give {_json_word(known[name])}")
     for name in required:

@@ -17,6 +17,7 @@ from fedn.domain.errors import InvalidInput, LinkBroken, NotFound
 from fedn.domain.ids import Digest, check_digest
 from fedn.ports import ModelInfo, ModelStore
 from fedn.reducer.front import Front
+from fedn.reducer.gate import audited
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
 
 CHUNK = 2**20
@@ -44,6 +45,7 @@ def model_routes(front: Front) -> Blueprint:
         except Exception:
             _drain(request.stream)
             raise
+        audited(info.digest, name=info.name, size=info.size)
         return jsonify(plain(info)), 201
 
     @routes.get("/<digest>")

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from dataclasses import replace
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from fedn.aggregation.blocks import check_finite
 from fedn.domain.errors import Busy, InvalidModel, Unavailable
-from fedn.domain.ids import ClientId, Digest, SessionId, check_digest
+from fedn.domain.identity import Member, Role
+from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, check_digest
 from fedn.domain.messages import Assignment, Registration
 from fedn.domain.model import layout_of
 from fedn.domain.plan import Plan
@@ -65,6 +67,15 @@ class ReducerService:
 
     def register(self, registration: Registration) -> None:
         self._command(self._reducer.register(registration))
+
+    def put_out(self, member: Member) -> None:
+        """A member was revoked; a combiner is dropped at once. Waits for nothing."""
+        if member.role is Role.COMBINER:
+            self._tell(self._reducer.put_out, CombinerName(member.member))
+
+    def redial(self) -> None:
+        """The reducer's certificate has changed. Waits for nothing."""
+        self._tell(self._reducer.redial)
 
     def assign(self, client: ClientId, prefer: str, avoid: str) -> Assignment:
         return self._command(self._reducer.assign(client, prefer, avoid))
@@ -121,6 +132,10 @@ class ReducerService:
 
     def verify_trail(self, session: SessionId) -> TrailReport:
         return verify_trail(self.state, self.models, session)
+
+    def _tell(self, what: Callable[..., None], *about: Any) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and with it whatever this is about
+            self._loop.call_soon_threadsafe(what, *about)
 
     def _command(self, work: Coroutine[Any, Any, T]) -> T:
         if not self._inbox.acquire(blocking=False):

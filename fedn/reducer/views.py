@@ -1,7 +1,7 @@
 """The plain status page at /: network, sessions, rounds with their metrics. Live through the event stream.
 
 One fragment is rendered here, escaped by the template; the script in the page swaps it in whenever
-something happened. The page asks nothing of any other machine.
+something happened. The page asks nothing of any other machine. `rest_login.py` has the page before it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ from typing import Any
 from flask import Blueprint, Response, render_template, send_from_directory
 
 from fedn.domain.errors import NotFound
+from fedn.identity.roles import may_rest
 from fedn.ports import SessionInfo
 from fedn.reducer.front import Front
+from fedn.reducer.gate import principal
+from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest_forms import metrics_by_round, round_form, whole_rounds
 
 SESSIONS_SHOWN = 10
 ROUNDS_SHOWN = 25
+PEOPLE_SHOWN = 50
 CURVE = (240, 48)
 """Width and height of the drawn metric, in pixels."""
 
@@ -35,37 +39,55 @@ class SessionView:
     curve: str
 
 
-def page_routes(front: Front) -> Blueprint:
-    """/ with its fragment and its files."""
+def page_routes(front: Front, registrar: Registrar | None, insecure: bool) -> Blueprint:
+    """/ with its fragment and its files; ``insecure`` puts a banner on every page."""
     routes = Blueprint("page", __name__, static_folder="static", template_folder="templates")
 
     @routes.get("/")
     def page() -> str:
         """The status page."""
-        return render_template("status.html", **_content(front))
+        return render_template("status.html", **_content(front, registrar))
 
     @routes.get("/fragment")
     def fragment() -> str:
         """The part of the page that changes."""
-        return render_template("fragment.html", **_content(front))
+        return render_template("fragment.html", **_content(front, registrar))
 
     @routes.get("/favicon.ico")
     def favicon() -> Response:
         """The icon."""
         return send_from_directory(str(routes.static_folder), "favicon.svg", mimetype="image/svg+xml")
 
+    @routes.app_context_processor
+    def everywhere() -> dict[str, Any]:
+        return {"insecure": insecure}
+
     routes.add_app_template_filter(_moment, "moment")
     routes.add_app_template_filter(_number, "number")
     return routes
 
 
-def _content(front: Front) -> dict[str, Any]:
+def _content(front: Front, registrar: Registrar | None) -> dict[str, Any]:
     sessions = front.state.sessions()
-    return {
+    return _people(registrar) | {
         "network": front.network(),
         "reason": front.ready(),
         "sessions": [_session(front, info) for info in sessions[:SESSIONS_SHOWN]],
         "hidden": max(0, len(sessions) - SESSIONS_SHOWN),
+    }
+
+
+def _people(registrar: Registrar | None) -> dict[str, Any]:
+    """Who is who, as far as whoever asks may see it."""
+    who = principal()
+    return {
+        "who": who,
+        "downloads": may_rest(who.role, "GET", "/api/v1/models/<digest>"),
+        "members": registrar.members()
+        if registrar and may_rest(who.role, "GET", "/api/v1/members")
+        else None,
+        "tokens": registrar.tokens() if registrar and may_rest(who.role, "GET", "/api/v1/tokens") else None,
+        "shown": PEOPLE_SHOWN,
     }
 
 

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import IO
 
 from fedn.domain.errors import FednError, InvalidInput
+from fedn.domain.identity import Role
 from fedn.running import STOP_WITH_STDIN
+from fedn.sandbox.secured import Secured
 
 HOST = "127.0.0.1"
 STOP_SECONDS = 5.0
 LOG_LINES = 5
+OWN_SETTINGS = ("FEDN_REDUCER_", "FEDN_COMBINER_", "FEDN_CLIENT_", "FEDN_TOKEN")
+"""Of the environment, what the sandbox's processes don't inherit."""
 
 
 @dataclass
@@ -39,7 +43,8 @@ class Process:
 class Sandbox:
     """Starts and stops a federation below ``directory``. Use as a context manager.
 
-    Every client runs ``app``, which is called with its index (from 0) and the number of clients.
+    Every client runs ``app``, which is called with its index (from 0) and the number of clients. With
+    ``tls`` it is a network of its own: everything on TLS, everybody joined by a token.
     """
 
     directory: Path
@@ -47,11 +52,22 @@ class Sandbox:
     clients: int
     port: int
     app: str = "fedn.sandbox.digits:app"
+    tls: bool = False
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"http{'s' if self.tls else ''}://{HOST}:{self.port}"
+
+    @property
+    def secured(self) -> Secured:
+        """Its network, where it has one."""
+        return Secured(self.directory, self.url, self.check)
+
+    @property
+    def token(self) -> str:
+        """The admin's token, to be shown to the reducer and to nobody else; '' where nobody asks for one."""
+        return self.secured.token_file.read_text(encoding="ascii").strip() if self.tls else ""
 
     def kept(self, name: str) -> Path:
         """Where a client's settled updates are kept."""
@@ -60,6 +76,8 @@ class Sandbox:
     def __enter__(self) -> Sandbox:
         try:
             self.start_reducer()
+            if self.tls:
+                self.secured.wait()
             for index in range(self.clients):
                 self.start_client(index)
             for number in range(self.combiners):
@@ -76,21 +94,31 @@ class Sandbox:
         """The reducer, on SQLite and files; started again it goes on with what is there."""
         home = self.directory / "reducer"
         stores = (f"--state-store=sqlite:///{home / 'state.db'}", f"--model-store=file://{home / 'models'}")
-        where = (f"--host={HOST}", f"--port={self.port}")
+        where: tuple[str, ...] = (f"--host={HOST}", f"--port={self.port}")
+        if self.tls:
+            self.secured.make()
+            where += (f"--network-dir={self.secured.network}",)
         return self._start("reducer", "reducer", *where, *stores, *flags)
 
     def start_combiner(self, name: str, *flags: str) -> Process:
         """A combiner on any free port."""
         home = self.directory / name
         where = (f"--host={HOST}", "--port=0", f"--data-dir={home}", f"--reducer={self.url}")
-        return self._start(name, "combiner", f"--name={name}", *where, *flags)
+        joining = self._joining(Role.COMBINER, name)
+        return self._start(name, "combiner", f"--name={name}", *where, *joining, *flags)
 
     def start_client(self, index: int, *flags: str) -> Process:
         """``client-<index + 1>``; started again it has its old identity and journal."""
         name = f"client-{index + 1}"
         options = (f"--app-options=index={index}", f"--app-options=clients={self.clients}")
         where = (f"--reducer={self.url}", f"--state-dir={self.directory / 'clients'}", f"--name={name}")
-        return self._start(name, "client", *where, f"--app={self.app}", *options, "--keep-updates", *flags)
+        joining = self._joining(Role.CLIENT, name)
+        return self._start(
+            name, "client", *where, f"--app={self.app}", *options, "--keep-updates", *joining, *flags
+        )
+
+    def _joining(self, role: Role, name: str) -> tuple[str, ...]:
+        return (f"--join-file={self.secured.join_file(role, name)}",) if self.tls else ()
 
     def program(self, name: str) -> list[str]:
         """What the process ``name`` runs: the ``fedn`` command."""
@@ -100,7 +128,7 @@ class Sandbox:
         log = self.directory / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [*self.program(name), tier, "start", *flags]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(f"FEDN_{tier.upper()}_")}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(OWN_SETTINGS)}
         environment |= {STOP_WITH_STDIN: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         with log.open("ab") as output:
             popen = subprocess.Popen(

@@ -1,7 +1,8 @@
 """One SQLite file: a single writer, pooled readers, and every failure in this system's words.
 
-Knows connections, durability and the schema; `fedn.stores.sqlite` knows the questions. Several
-processes may have the same file open: SQLite's write-ahead log keeps readers and writers apart.
+Knows connections and durability; `fedn.stores.schema` knows the tables, `fedn.stores.sqlite` and
+`fedn.stores.identity_sqlite` the questions. Several processes may have the same file open: SQLite's
+write-ahead log keeps readers and writers apart.
 """
 
 from __future__ import annotations
@@ -13,48 +14,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from fedn.domain.errors import Damaged, FednError, Incompatible, InvalidConfig, NotFound, StoreUnavailable
+from fedn.domain.errors import Damaged, FednError, NotFound, StoreUnavailable
 from fedn.stores.disk import disk_errors, make_directory, sync_directory
+from fedn.stores.schema import SCHEMA_VERSION, check_version, prepare, transaction, version_of
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x6665646E
-"""'fedn' in ASCII; tells our files from other programs'."""
 BUSY_SECONDS = 2.0
 """How long a call waits for another process's write before it raises StoreUnavailable."""
 IDLE_READERS = 8
 """Connections kept open for the next reader; more are opened when more threads read at once."""
 OLDEST_SQLITE = (3, 37)
 """The first with STRICT tables."""
-
-SCHEMA = (
-    "CREATE TABLE term (one INTEGER PRIMARY KEY CHECK (one = 1), value INTEGER NOT NULL) STRICT",
-    "INSERT INTO term VALUES (1, 0)",
-    """CREATE TABLE sessions (
-        session TEXT NOT NULL UNIQUE, name TEXT NOT NULL, plan TEXT NOT NULL, state TEXT NOT NULL,
-        reason TEXT NOT NULL, created_at REAL NOT NULL, head_round INTEGER NOT NULL,
-        head_record TEXT NOT NULL, head_model TEXT NOT NULL, head_model_size INTEGER NOT NULL) STRICT""",
-    # The digest is taken over raw, exactly as it is kept here.
-    """CREATE TABLE records (
-        session TEXT NOT NULL, round INTEGER NOT NULL, digest TEXT NOT NULL, raw BLOB NOT NULL,
-        UNIQUE (session, round)) STRICT""",
-    """CREATE TABLE metrics (
-        session TEXT NOT NULL, round INTEGER NOT NULL, kind TEXT NOT NULL, client TEXT NOT NULL,
-        examples INTEGER NOT NULL, metrics TEXT NOT NULL,
-        PRIMARY KEY (session, round, kind, client)) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE models (
-        digest TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, name TEXT NOT NULL, origin TEXT NOT NULL,
-        created_at REAL NOT NULL) STRICT""",
-    "CREATE INDEX models_newest ON models (created_at)",
-    """CREATE TABLE combiners (
-        combiner TEXT NOT NULL PRIMARY KEY, address TEXT NOT NULL, incarnation TEXT NOT NULL,
-        registered_at REAL NOT NULL) STRICT""",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
-
-# One statement, so that all three are of one moment even while another process creates the tables.
-_IDENTITY = """SELECT user_version, application_id, (SELECT count(*) FROM sqlite_schema)
-    FROM pragma_user_version, pragma_application_id"""
 
 
 class Database:
@@ -67,6 +36,7 @@ class Database:
         self._pool_lock = threading.Lock()
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
+        self._version = SCHEMA_VERSION
         self._writer: sqlite3.Connection | None = None
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed")
@@ -79,11 +49,16 @@ class Database:
             self._writer = self._open_writer(path)
 
     @contextmanager
-    def read(self) -> Iterator[sqlite3.Connection]:
-        """A connection for reading. Fetch everything before leaving, or the log can't be cut."""
+    def read(self, version: int = 1) -> Iterator[sqlite3.Connection]:
+        """A connection for reading. Fetch everything before leaving, or the log can't be cut.
+
+        Raises Incompatible if the file is open for reading only and older than ``version`` of the schema.
+        """
         with _our_words(self.path):
             connection = self._borrow()
             try:
+                if self._version < version:
+                    self._version = check_version(connection, self.path, version)
                 yield connection
             finally:
                 self._give_back(connection)
@@ -96,7 +71,7 @@ class Database:
             if connection is None:
                 why = "closed" if self._closed else "open for reading only"
                 raise StoreUnavailable(f"{self.path} is {why}", path=str(self.path))
-            with _transaction(connection):
+            with transaction(connection):
                 yield connection
 
     def close(self) -> None:
@@ -153,7 +128,7 @@ class Database:
         with _our_words(path):
             connection = self._connect(path, "rwc")
             try:
-                _prepare(connection, path)
+                prepare(connection, path)
             except BaseException:
                 connection.close()
                 raise
@@ -164,51 +139,12 @@ class Database:
             raise NotFound(f"there is no state store at {self.path}", path=str(self.path))
         try:
             with self.read() as connection:
-                if _version(connection, self.path) == 0:
+                self._version = version_of(connection, self.path)
+                if self._version == 0:
                     raise NotFound(f"the state store at {self.path} is empty", path=str(self.path))
         except BaseException:
             self.close()
             raise
-
-
-def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check whose file it is, make writes durable, create the tables of a new one."""
-    version = _version(connection, path)  # before anything is changed: it may be somebody else's
-    # Asked first: setting it needs the whole file, which another process may be using.
-    mode = connection.execute("PRAGMA journal_mode").fetchone()
-    if mode != ("wal",) and connection.execute("PRAGMA journal_mode = wal").fetchone() != ("wal",):
-        raise StoreUnavailable(f"{path} is on a file system without shared memory, which SQLite's log needs")
-    connection.execute("PRAGMA synchronous = FULL")
-    if version == SCHEMA_VERSION:
-        return
-    with _transaction(connection):
-        if _version(connection, path) == 0:  # another process may have been quicker
-            for statement in SCHEMA:
-                connection.execute(statement)
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema version; 0 is a new file. Refuses newer ones and other programs' files."""
-    version, application, tables = connection.execute(_IDENTITY).fetchone()
-    if application != APPLICATION_ID and (version or tables):
-        raise InvalidConfig("state_store", f"{path} belongs to another program", "give another path")
-    if version > SCHEMA_VERSION:
-        raise Incompatible(
-            f"{path} has schema version {version}, this fedn knows up to {SCHEMA_VERSION}: "
-            "use a newer fedn or another file", path=str(path), version=version,
-        )  # fmt: skip
-    return int(version)
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
 
 
 @contextmanager
@@ -217,6 +153,8 @@ def _our_words(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translated(path, error) from error
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its complaint about it
+        raise Damaged(f"{path} is not a whole SQLite file: its schema is no text", path=str(path)) from error
 
 
 def _translated(path: Path, error: sqlite3.Error) -> FednError:

@@ -1,7 +1,7 @@
 """The memory twins of both stores: the same promises as sqlite and files, gone with the process.
 
 Used by the in-process federation and by tests; the rules they share with sqlite are in
-`fedn.stores.rules`.
+`fedn.stores.rules`, and who is who is in `fedn.stores.identity_memory`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from fedn.domain.round import Head, StoredRecord, head_of
 from fedn.domain.update import finite_metrics
 from fedn.ports import Buffer, CombinerInfo, MetricRow, ModelInfo, SessionInfo
 from fedn.stores import rules
+from fedn.stores.identity_memory import MemoryIdentity
 
 _Dated = TypeVar("_Dated", SessionInfo, ModelInfo)
 
@@ -27,6 +28,7 @@ class MemoryState:
     """A StateStore in dictionaries behind one lock. Durable as long as the object lives."""
 
     def __init__(self) -> None:
+        self.identity = MemoryIdentity()
         self._lock = threading.Lock()
         self._term = 0
         self._sessions: dict[SessionId, SessionInfo] = {}

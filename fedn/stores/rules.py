@@ -60,11 +60,10 @@ def check_offset(digest: Digest, offset: int, size: int) -> None:
 
 def read_stored(session: SessionId, round: int, digest: str, raw: bytes) -> StoredRecord:
     """Stored bytes as a record; raise Damaged if they changed since they were written."""
-    stored = read_record(raw)
-    if stored.digest != digest:
+    if not isinstance(raw, bytes) or digest_of(raw) != digest:  # damage may change the type, too
         raise Damaged(f"the record of round {round} of {session} does not match its digest",
                       session=session, round=round)  # fmt: skip
-    return stored
+    return read_record(raw)
 
 
 def chunks_of(view: memoryview, offset: int) -> Iterator[memoryview]:

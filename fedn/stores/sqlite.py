@@ -1,8 +1,9 @@
 """The embedded StateStore: SQLite, no server to install, every write on disk when the call returns.
 
 The trail is kept as the exact canonical bytes that were hashed. A commit is one transaction that
-compares and sets the head; in the write-ahead log that is one fsync. Connections and schema are in
-`fedn.stores.database`, the rules shared with the memory twin in `fedn.stores.rules`.
+compares and sets the head; in the write-ahead log that is one fsync. Connections are in
+`fedn.stores.database`, tables in `fedn.stores.schema`, the rules shared with the memory twin in
+`fedn.stores.rules`, and who is who in `fedn.stores.identity_sqlite`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fedn.domain.update import finite_metrics
 from fedn.ports import CombinerInfo, MetricRow, ModelInfo, SessionInfo
 from fedn.stores import rules
 from fedn.stores.database import BUSY_SECONDS, Database
+from fedn.stores.identity_sqlite import SqliteIdentity
 
 _SESSION = (
     "SELECT session, name, plan, state, reason, created_at, "
@@ -36,6 +38,7 @@ class SqliteState:
         self, path: str | Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS
     ) -> None:
         self._database = Database(Path(path), read_only=read_only, busy_seconds=busy_seconds)
+        self.identity = SqliteIdentity(self._database)
 
     def take_term(self) -> int:
         with self._database.write() as connection:

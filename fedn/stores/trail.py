@@ -98,9 +98,11 @@ class _Walk:
 
     def record(self, round: int, stored: str, raw: bytes) -> None:
         """Check one row. What altered bytes say is not believed, so their content is left aside."""
+        if round <= self.round:  # a damaged index: going on from here could go round in circles
+            raise Damaged(f"the row after it calls itself round {round}")
         if round != self.round + 1:
             self.problem(f"Round {round} comes after round {self.round}: records between them are missing.")
-        self.computed = digest_of(raw)
+        self.computed = digest_of(raw if isinstance(raw, bytes) else b"")  # damage may change the type, too
         before, self._record = self._record, None
         if self.computed != stored:
             self.problem(f"The record of round {round} is damaged: its bytes have digest {self.computed}, "

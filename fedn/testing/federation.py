@@ -7,7 +7,7 @@ use, and what an app's author can use to see it train before there is a network.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +110,8 @@ class Federation:
     async def add_combiner(self, name: str) -> Combiner:
         """Start (or, under an old name, restart) a combiner."""
         models = ModelCache(MemoryModels(), keep=3)
-        combiner = Combiner(CombinerName(name), self.reducer, models, self._directory, self._combiner_limits)
+        link, limits = ReducerOf(self), self._combiner_limits
+        combiner = Combiner(CombinerName(name), link, models, self._directory, limits)
         self.combiners[name] = combiner
         await self._register(combiner)
         return combiner
@@ -166,7 +167,7 @@ class Federation:
         me = m.Registration(PROTOCOL_VERSION, combiner.name, combiner.name, combiner.incarnation)
         await self.reducer.register(me)
 
-    def _link(self, address: str) -> Severable:
+    def _link(self, address: str, name: str) -> Severable:
         return Severable(
             lambda: self.combiners.get(address), lambda link: self.links.setdefault(address, []).append(link)
         )
@@ -178,8 +179,8 @@ class ReducerOf:
     def __init__(self, federation: Federation) -> None:
         self._federation = federation
 
-    async def register(self, registration: m.Registration) -> None:
-        await self._federation.reducer.register(registration)
+    async def register(self, registration: m.Registration) -> Sequence[str]:
+        return await self._federation.reducer.register(registration)
 
     async def assign(self, client: ClientId, prefer: str, avoid: str) -> m.Assignment:
         return await self._federation.reducer.assign(client, prefer, avoid)

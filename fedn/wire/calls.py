@@ -2,13 +2,18 @@
 
 ``service.py`` of the combiner registers handlers made here; the ``links.py`` of reducer and client
 make their calls here. Errors cross as `status.py` says, bulk bytes as `chunks.py` says.
+
+Every server of `channel.new_server` has `guard.py` before it: a handler is reached only by a role that may
+call it, a call ends when the certificate expires by which it was opened, and while a call is answered
+``guard.caller.get()`` is the Principal who makes it, also in tasks that the handler starts; ANYBODY where
+the transport is plain.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -17,6 +22,7 @@ from fedn.domain.errors import FednError, InvalidInput
 from fedn.ports import Buffer
 from fedn.wire import codec
 from fedn.wire.chunks import frame, unframe
+from fedn.wire.guard import Context, Handler
 from fedn.wire.status import rpc_errors, to_rpc
 
 log = logging.getLogger("fedn.wire")
@@ -26,8 +32,6 @@ COMBINER = "fedn.v1.Combiner"
 UNARY_SECONDS = 10.0
 """How long a unary call may take before the link counts as broken."""
 
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 T = TypeVar("T")
 Read = Callable[[bytes], Any]
 Write = Callable[[Any], bytes]
@@ -190,3 +194,9 @@ async def unframed(raws: AsyncIterable[bytes]) -> AsyncIterator[Buffer]:
     """The payloads of a stream of chunks."""
     async for raw in raws:
         yield unframe(raw)
+
+
+__all__ = [
+    "COMBINER", "CONTROL", "UNARY_SECONDS", "Context", "Handler", "call", "duplex", "parsed", "reader",
+    "refuse", "serve_duplex", "serve_stream", "serve_unary", "stream", "unframed", "upload", "writer",
+]  # fmt: skip

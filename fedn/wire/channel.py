@@ -1,6 +1,6 @@
-"""Options of every gRPC channel and server, in one place.
+"""Every gRPC channel and server is made here: options, certificates, proxies, and who may call.
 
-Loopback without encryption for now; the way to certificates leads through these two functions.
+`security.py` has the certificates, `proxies.py` the way out of a company's network, `guard.py` the door.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from ipaddress import ip_address
 
 import grpc
 
+from fedn.identity.credentials import Credentials
 from fedn.wire.chunks import CHUNK_BYTES
+from fedn.wire.guard import RoleInterceptor
+from fedn.wire.proxies import proxy_for
+from fedn.wire.security import channel_credentials
 
 PING_SECONDS, ANSWER_SECONDS = 2, 3
 """A connection that is quiet for so long is pinged, and given up without an answer in so long.
 
 gRPC's own threads ask and answer, also where Python is busy; a stopped process does not.
 """
+
+HANDSHAKE_SECONDS = 20
 
 _MAX_MESSAGE = 16 * 1024 * 1024
 """Chunks are far smaller; a RoundSpec that lists 100,000 clients fits."""
@@ -29,7 +35,7 @@ fetch and 8 validations, then Watch, and calls with one answer. A client asks fo
 it opens, what they want waits in the combiner's own bounded queues.
 """
 
-Options = tuple[tuple[str, int], ...]
+Options = tuple[tuple[str, int | str], ...]
 
 _COMMON: Options = (
     ("grpc.max_send_message_length", _MAX_MESSAGE),
@@ -61,27 +67,40 @@ _SERVER: Options = (
     *_COMMON,
     ("grpc.http2.min_ping_interval_without_data_ms", PING_SECONDS * 500),
     ("grpc.max_concurrent_streams", STREAMS),
+    # Whoever connects and then says nothing is given so long; for plain connections it is the preface.
+    ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
     # Without this two servers share a port silently instead of the second being refused.
     ("grpc.so_reuseport", 0),
 )
 
 
-def open_channel(address: str) -> grpc.aio.Channel:
+def open_channel(
+    address: str, credentials: Credentials | None = None, server_name: str = ""
+) -> grpc.aio.Channel:
     """A channel to ``host:port``; connects at the first call, and again whenever it is needed.
 
-    Call it inside the event loop that will use it.
+    With ``credentials`` it is TLS, shows them, and speaks only with whom a certificate of the same network
+    names ``server_name``; a renewed certificate needs a new channel. Call it inside the event loop that
+    will use it. Raises InvalidConfig for a proxy in the environment that can't be used.
     """
-    return grpc.aio.insecure_channel(address, options=(*_CHANNEL, *_proxy(address)))
+    options = (*_CHANNEL, *_proxy(address))
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=options)
+    if not server_name:
+        raise ValueError("a secure channel needs the name of the server")
+    named = ("grpc.ssl_target_name_override", server_name)
+    return grpc.aio.secure_channel(address, channel_credentials(credentials), options=(*options, named))
 
 
 def new_server() -> grpc.aio.Server:
     """A server without services or ports yet. Call it inside the event loop that will run it."""
-    return grpc.aio.server(options=_SERVER)
+    return grpc.aio.server(interceptors=[RoleInterceptor()], options=_SERVER)
 
 
 def _proxy(address: str) -> Options:
-    """A proxy from the environment can't reach this machine's own loopback."""
-    return (("grpc.enable_http_proxy", 0),) if is_loopback(address) else ()
+    """The proxy to go through; one from the environment can't reach this machine's own loopback."""
+    proxy = "" if is_loopback(address) else proxy_for(address)
+    return (("grpc.http_proxy", proxy),) if proxy else (("grpc.enable_http_proxy", 0),)
 
 
 def is_loopback(address: str) -> bool:

@@ -68,5 +68,7 @@ def _read_header(raw: bytes) -> tuple[int, int]:
     for index, byte in enumerate(raw[1 : 1 + _LENGTH_BYTES]):
         size |= (byte & 0x7F) << (7 * index)
         if byte < 0x80:
+            if index and not byte:  # nobody writes a length longer than it is
+                break
             return index + 2, size
     raise InvalidInput("chunk", "has no readable length", f"send at most {CHUNK_BYTES} bytes in one chunk")

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import grpc
 
 from fedn.domain.errors import FednError, LinkBroken, error_from
+from fedn.wire.tls_reasons import tls_reason
 
 CODE_KEY = "fedn-code"
 """Trailing metadata: the ``code`` of the error."""
@@ -23,6 +24,8 @@ _MAX_DETAILS = 1500
 
 _BY_STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.ABORTED,
     426: grpc.StatusCode.FAILED_PRECONDITION,
@@ -48,7 +51,8 @@ def from_rpc(rpc_error: grpc.aio.AioRpcError) -> FednError:
         return error
     if rpc_error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return LinkBroken(f"whoever answers there is no neighbour of this version: {details}")
-    return LinkBroken(f"{rpc_error.code().name}: {details}")
+    reason = tls_reason(details)
+    return LinkBroken(f"{rpc_error.code().name}: {details}" + (f" — {reason}" if reason else ""))
 
 
 @contextmanager

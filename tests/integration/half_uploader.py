@@ -11,21 +11,21 @@ import httpx
 
 from fedn.client.links import GrpcCombiner
 from fedn.domain import messages as m
-from fedn.domain.ids import PROTOCOL_VERSION, ClientId, Digest
+from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Digest
 from fedn.domain.model import layout_of
 from fedn.domain.update import UpdateHeader
 
 NAME = ClientId("half-00000000")
 
 
-async def main(address: str) -> None:
+async def main(address: str, name: str) -> None:
     outbox: asyncio.Queue[m.ClientMessage] = asyncio.Queue()
 
     async def messages() -> AsyncIterator[m.ClientMessage]:
         while True:
             yield await outbox.get()
 
-    link = GrpcCombiner(address)
+    link = GrpcCombiner(address, CombinerName(name))
     outbox.put_nowait(m.Hello(PROTOCOL_VERSION, NAME, "half"))
     file = b""
     async for message in link.attach(messages()):
@@ -49,4 +49,4 @@ async def half(file: bytes) -> AsyncIterator[bytes]:
 if __name__ == "__main__":
     url = sys.argv[1]
     combiner = httpx.get(f"{url}/api/v1/combiners", trust_env=False).json()["combiners"][0]
-    asyncio.run(main(combiner["address"]))
+    asyncio.run(main(combiner["address"], combiner["combiner"]))

@@ -121,7 +121,7 @@ class Mute:
 async def test_a_silent_client_holds_no_validation_up(tmp_path: Path) -> None:
     async with Federation(tmp_path, combiner_limits=Limits(beat=0.05)) as federation:
         combiner = await federation.add_combiner("combiner-1")
-        mute = Mute(federation._link("combiner-1"), "mute")
+        mute = Mute(federation._link("combiner-1", "combiner-1"), "mute")
         await mute.until(m.Welcome)
         seed = seed_file({"w": np.zeros(4)})
         spec = ValidationSpec(

@@ -15,7 +15,7 @@ import pytest
 
 from fedn.client.links import GrpcCombiner
 from fedn.combiner.limits import Limits
-from fedn.combiner.service import handlers
+from fedn.combiner.service import add_services
 from fedn.combiner.staging import PartSum
 from fedn.domain import messages as m
 from fedn.domain.errors import Conflict, Incompatible, InvalidInput, NotFound
@@ -87,7 +87,7 @@ async def served(tmp_path: Path, honest: int = 1, **limits: Any) -> AsyncIterato
     async with Federation(tmp_path, combiner_limits=Limits(**{"client_grace": 0.3, **limits})) as federation:
         combiner = await federation.add_combiner("combiner-1")
         server = new_server()
-        server.add_generic_rpc_handlers(handlers(combiner))
+        add_services(server, combiner)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         for number in range(honest):
@@ -95,7 +95,7 @@ async def served(tmp_path: Path, honest: int = 1, **limits: Any) -> AsyncIterato
         links: list[GrpcCombiner] = []
 
         async def join(name: str) -> RawClient:
-            links.append(GrpcCombiner(f"127.0.0.1:{port}"))
+            links.append(GrpcCombiner(f"127.0.0.1:{port}", combiner.name))
             return await RawClient(links[-1], name).attach()
 
         yield federation, join

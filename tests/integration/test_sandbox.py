@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -41,8 +42,9 @@ def until(ready: object, seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def test_it_trains_audits_and_prints_one_json_object(tmp_path: Path) -> None:
-    flags = ("--rounds", "4", "--clients", "3", "--combiners", "2", "--port", "0", "--exit", "--json")
+@pytest.mark.parametrize("tls", [(), ("--tls",)], ids=["plain", "tls"])
+def test_it_trains_audits_and_prints_one_json_object(tmp_path: Path, tls: tuple[str, ...]) -> None:
+    flags = ("--rounds", "4", "--clients", "3", "--combiners", "2", "--port", "0", "--exit", "--json", *tls)
     done = subprocess.run(
         command(*flags), cwd=tmp_path, capture_output=True, text=True, check=False, timeout=110
     )
@@ -55,6 +57,8 @@ def test_it_trains_audits_and_prints_one_json_object(tmp_path: Path) -> None:
     assert report["trail_ok"] is True
     assert 0 <= report["flat_difference"] < 1e-6
     assert 0 < report["seconds_to_first_round"] < 110
+    assert report["url"].startswith("https://127.0.0.1:" if tls else "http://127.0.0.1:")
+    assert done.stderr.count("On loopback everything is plain") == (0 if tls else 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -73,6 +77,55 @@ def test_it_stays_open_and_however_it_ends_nothing_is_left(tmp_path: Path, numbe
     until(lambda: not below(home))
     if number != signal.SIGKILL:
         assert popen.returncode == 0
+
+
+def test_a_secured_sandbox_says_where_its_token_lies_and_goes_on_in_its_folder(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    flags = (
+        "--tls",
+        "--rounds",
+        "1",
+        "--clients",
+        "1",
+        "--combiners",
+        "1",
+        "--port",
+        "0",
+        "--dir",
+        str(home),
+    )
+    token_file = home / "network" / "admin.token"
+    with subprocess.Popen(
+        command(*flags), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as popen:
+        assert popen.stderr is not None
+        told = []
+        for line in popen.stderr:
+            told.append(line)
+            if "Ctrl-C stops everything" in line:
+                break
+        text = "".join(told)
+        assert f"Log in with the token in {token_file}" in text
+        (url,) = re.findall(r"FEDN_URL=(\S+)", text)
+        seen = "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in below(home))
+        environment = os.environ | {"FEDN_URL": url, "FEDN_TOKEN_FILE": str(token_file)}
+        asked = [sys.executable, "-m", "fedn", "whoami"]
+        who = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        popen.send_signal(signal.SIGINT)
+        out, err = popen.communicate(timeout=30)
+    assert popen.returncode == 0
+    assert who.stdout.startswith("admin admin"), who.stderr
+    secrets = [file.read_text().strip().rpartition(".")[2] for file in home.rglob("*.token")]
+    assert len(secrets) == 3
+    logs = "".join(file.read_text() for file in (home / "logs").iterdir())
+    for secret in secrets:
+        assert len(secret) == 43
+        assert secret not in text + out + err + logs + seen
+    again = subprocess.run(
+        command(*flags, "--exit", "--json"), capture_output=True, text=True, timeout=110, check=False
+    )
+    assert json.loads(again.stdout)["state"] == "finished", again.stderr
+    assert secrets == [file.read_text().strip().rpartition(".")[2] for file in home.rglob("*.token")]
 
 
 def test_a_taken_port_is_named_and_nothing_is_started(tmp_path: Path) -> None:

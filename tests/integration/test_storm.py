@@ -140,9 +140,9 @@ async def test_whoever_is_turned_away_comes_again(tmp_path: Path, monkeypatch: p
     turned_away = {"fetches": asyncio.Event(), "uploads": asyncio.Event()}
     right = Places._wait
 
-    async def wait(places: Places) -> None:
+    async def wait(places: Places, own: asyncio.Semaphore) -> None:
         try:
-            await right(places)
+            await right(places, own)
         except Busy:
             turned_away[places._what].set()
             raise

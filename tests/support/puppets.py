@@ -118,7 +118,7 @@ class Stage:
         self.state, self.models, self.story = MemoryState(), models, Story()
         self.puppets: dict[str, Puppet] = {}
         self.reducer = Reducer(
-            self.state, models, lambda address: self.puppets[address], self.story, Limits(0.2, 0.5)
+            self.state, models, lambda address, _: self.puppets[address], self.story, Limits(0.2, 0.5)
         )
 
     async def add(self, puppet: Puppet) -> None:

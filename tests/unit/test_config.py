@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from fedn.cli.root import root
+from fedn.cli.start import prepare
 from fedn.config import (
     TIERS,
     ClientSettings,
     CombinerSettings,
     ReducerSettings,
     Settings,
-    check_listen,
+    exposed,
+    gather,
     is_loopback,
     load,
 )
@@ -124,24 +129,183 @@ def test_a_missing_file_is_named(tmp_path):
         load(ReducerSettings, tmp_path / "nowhere.yaml", {}, {})
 
 
+BEYOND = ["0.0.0.0", "::", "", "10.0.0.5", "example.org", "127.0.0.1.example.org"]
+
+
 @pytest.mark.parametrize("kind", [ReducerSettings, CombinerSettings])
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "10.0.0.5", "example.org", "127.0.0.1.example.org"])
+@pytest.mark.parametrize("host", BEYOND)
 def test_a_host_beyond_loopback_is_refused_unless_told_loudly(kind, host):
     message = refused(kind, host=host)
     assert message.startswith("host: ")
     assert "other machines" in message
-    assert "--insecure-listen-beyond-loopback" in message
-    assert load(kind, None, {"host": host, "insecure_listen_beyond_loopback": True}, {}).host == host
+    assert "--insecure-no-tls-no-auth" in message
+    loud = load(kind, None, {"host": host, "insecure_no_tls_no_auth": True}, {})
+    assert loud.host == host
+    assert loud.insecure
+
+
+def test_the_remedy_is_an_identity():
+    assert "fedn network init" in refused(ReducerSettings, host="0.0.0.0")
+    assert "https:// address and a token" in refused(CombinerSettings, host="0.0.0.0")
+
+
+@pytest.mark.parametrize("host", BEYOND)
+def test_with_an_identity_every_host_is_good_and_nothing_is_insecure(host):
+    reducer = load(ReducerSettings, None, {"host": host, "network_dir": "network"}, {})
+    combiner = load(CombinerSettings, None, {"host": host, "reducer": "https://reducer:8090"}, {})
+    assert (reducer.insecure, combiner.insecure) == (False, False)
+
+
+def test_an_identity_and_the_flag_for_none_contradict_each_other():
+    for kind, identity in (
+        (ReducerSettings, {"network_dir": "n"}),
+        (CombinerSettings, {"reducer": "https://r"}),
+    ):
+        message = refused(kind, insecure_no_tls_no_auth=True, **identity)
+        assert message.startswith("insecure_no_tls_no_auth: contradicts")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
 def test_loopback_needs_no_flag(host):
     assert is_loopback(host)
-    check_listen(host, insecure=False)
+    assert not load(ReducerSettings, None, {"host": host}, {}).insecure
+
+
+@pytest.mark.parametrize(
+    ("url", "insecure"),
+    [
+        ("http://127.0.0.1:8090", False), ("http://[::1]:8090", False), ("http://localhost", False),
+        ("http://reducer:8090", True), ("http://10.0.0.5", True), ("https://reducer:8090", False),
+    ],
+)  # fmt: skip
+def test_a_client_is_insecure_where_it_speaks_plainly_with_another_machine(url, insecure):
+    assert load(ClientSettings, None, {"reducer": url}, {}).insecure is insecure
+
+
+def test_a_certificate_for_browsers_comes_with_its_key_and_an_identity():
+    assert "https_key: is missing" in refused(ReducerSettings, network_dir="n", https_certificate="c.pem")
+    assert "https_certificate: is missing" in refused(ReducerSettings, network_dir="n", https_key="k.pem")
+    message = refused(ReducerSettings, https_certificate="c.pem", https_key="k.pem")
+    assert "https_certificate: needs network_dir" in message
+
+
+# --- secrets ---------------------------------------------------------------------------------------
+
+SECRET = "s" * 43
+TOKEN = f"fedn1.{'a' * 64}.{'b' * 16}.{SECRET}"
+NETWORK = {"reducer": "https://reducer:8090"}
+
+
+@pytest.mark.parametrize("kind", [CombinerSettings, ClientSettings])
+def test_a_token_is_read_and_never_shown(kind, tmp_path):
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"join: {TOKEN}\nreducer: https://reducer:8090\n")
+    settings = load(kind, file, {}, {})
+    assert settings.token().reveal() == TOKEN
+    assert settings.as_dict()["join"] == "***"
+    given = gather(kind, file, {"join": TOKEN}, {f"FEDN_{kind.tier.upper()}_JOIN": TOKEN})
+    for shown in (
+        repr(settings),
+        str(settings),
+        settings.model_dump_json(),
+        repr(given),
+        repr(settings.token()),
+    ):
+        assert SECRET not in shown
+
+
+@pytest.mark.parametrize("text", [TOKEN, TOKEN + "\n", TOKEN + "\r\n", f"  {TOKEN}\n\n"])
+def test_a_token_may_lie_in_a_file(tmp_path, text):
+    file = tmp_path / "token"
+    file.write_text(text)
+    settings = load(ClientSettings, None, NETWORK, {"FEDN_CLIENT_JOIN_FILE": str(file)})
+    assert settings.token().reveal() == TOKEN
+
+
+def test_without_a_token_there_is_none():
+    assert load(ClientSettings, None, {}, {}).token() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can't be read (No such file or directory)"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (SECRET.encode(), "is not a token"),
+        (b"\xff\x00", "is not a token"),
+        (TOKEN.encode() * 100, "holds too much"),
+    ],
+)
+def test_a_token_file_that_holds_none_is_named(tmp_path, content, words):
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    settings = load(ClientSettings, None, {"join_file": str(file), **NETWORK}, {})
+    with pytest.raises(InvalidConfig) as caught:
+        settings.token()
+    assert caught.value.details["field"] == "join_file"
+    assert words in str(caught.value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [SECRET, 5, [SECRET], {"a": SECRET}, f"fedn1.{SECRET}"])
+def test_a_wrong_token_is_refused_without_repeating_it(value):
+    message = refused(ClientSettings, join=value, **NETWORK)
+    assert message.startswith("join: ")
+    assert SECRET not in message
+
+
+def test_a_token_does_not_travel_in_the_clear():
+    for given in ({"join": TOKEN}, {"join_file": "token"}):
+        message = refused(ClientSettings, reducer="http://reducer:8090", **given)
+        assert message.startswith("reducer: ")
+        assert "https://" in message
+    assert "beside join_file" in refused(ClientSettings, join=TOKEN, join_file="token", **NETWORK)
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_a_settings_file_with_a_secret_that_everybody_may_read_is_warned_of(tmp_path, mode, warned):
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"join: {TOKEN}\n")
+    file.chmod(mode)
+    assert bool(exposed(ClientSettings, file)) is warned
+    file.write_text("name: x\n")
+    assert exposed(ClientSettings, file) == ""
+    assert exposed(ClientSettings, None) == ""
+
+
+def test_config_show_hides_a_token_and_says_where_it_comes_from():
+    for flags in ([], ["--json"]):
+        environ = {"FEDN_CLIENT_JOIN": TOKEN, "FEDN_CLIENT_REDUCER": "https://reducer", "COLUMNS": "300"}
+        result = CliRunner().invoke(root, ["config", "show", "client", *flags], env=environ)
+        assert result.exit_code == 0
+        assert SECRET not in result.output
+        assert "***" in result.output
+        assert "FEDN_CLIENT_JOIN)" in result.output
+
+
+def test_a_start_warns_of_a_file_that_shows_its_token(tmp_path, capfd):
+    file = tmp_path / "settings.yaml"
+    file.write_text(f"join: {TOKEN}\nreducer: https://reducer\n")
+    file.chmod(0o644)
+    before = logging.getLogger().handlers[:]
+    try:
+        prepare(ClientSettings, file, {}, as_json=False)
+    finally:
+        logging.getLogger().handlers[:] = before
+    said = capfd.readouterr().err
+    assert f"WARNING client {file} holds join" in said
+    assert SECRET not in said
+
+
+def test_a_bundle_of_authorities_that_is_not_there_is_named(tmp_path):
+    assert "ca_bundle: " in refused(ClientSettings, ca_bundle=str(tmp_path / "nowhere.pem"))
 
 
 def test_names_and_addresses_are_checked():
     assert "is not an address" in refused(CombinerSettings, reducer="127.0.0.1:8090")
+    assert "is not an address" in refused(ClientSettings, reducer="http://user:password@reducer")
     assert "name: '../x' is not a valid name" in refused(CombinerSettings, name="../x")
     assert "app: 'digits' names no factory" in refused(ClientSettings, app="digits")
     assert "event_streams" in refused(ReducerSettings, event_streams=48)

@@ -62,3 +62,28 @@ def test_a_level_hides_what_is_less(root_logger):
     logs.warn_insecure("reducer", "0.0.0.0")
     assert "INSECURE: listening on 0.0.0.0" in stream.getvalue()
     assert "quiet" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_every_line_of_an_insecure_process_says_so(root_logger, as_json):
+    stream = io.StringIO()
+    logs.configure("reducer", as_json=as_json, stream=stream, insecure=True)
+    logging.getLogger("x").info("one")
+    logging.getLogger("y").info("two")
+    assert all("INSECURE" in line for line in stream.getvalue().splitlines())
+    logs.configure("reducer", as_json=as_json, stream=stream)
+    logging.getLogger("x").info("three")
+    assert "INSECURE" not in stream.getvalue().splitlines()[-1]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_secret_of_a_token_is_blotted_out(root_logger, as_json):
+    stream = io.StringIO()
+    logs.configure("client", as_json=as_json, stream=stream)
+    token = f"fedn1.{'a' * 64}.{'b' * 16}.{'Z' * 43}"
+    try:
+        raise ValueError(token)
+    except ValueError:
+        logging.getLogger("x").exception("failed with %s", token, extra={"client": token})
+    assert "Z" * 43 not in stream.getvalue()
+    assert stream.getvalue().count("b" * 16 + ".***") >= 3

@@ -3,7 +3,7 @@
 
 const content = document.getElementById("content");
 const link = document.getElementById("link");
-const { stream, fragment } = document.body.dataset;
+const { stream, fragment, login } = document.body.dataset;
 const LEAST_MS = 500; // between two redraws, however many events come
 const RETRY_MS = 5000; // after the browser has given up on the stream, as it does on a refusal
 
@@ -18,6 +18,7 @@ async function draw() {
     wanted = false;
     try {
       const answer = await fetch(fragment);
+      if (answer.status === 401 || answer.status === 403) return location.assign(login);
       if (answer.ok) content.innerHTML = await answer.text();
     } catch {
       // The reducer is away; the stream says so and comes back by itself.
@@ -33,7 +34,9 @@ function follow() {
   source.onmessage = draw;
   source.onerror = () => {
     link.textContent = "no connection to the reducer; trying again";
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => { draw(); follow(); }, RETRY_MS);
+    if (source.readyState !== EventSource.CLOSED) return;
+    draw(); // which finds out whether this login has ended
+    setTimeout(follow, RETRY_MS);
   };
 }
 

@@ -1,15 +1,16 @@
-"""Small, valid sessions and records for the suites beside this file. Needs no pytest."""
+"""Small, valid sessions, records, tokens and members for the suites beside this file. Needs no pytest."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from fedn.domain.identity import Member, Role, Token
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, digest_of
 from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, MergedPart, RoundRecord, StoredRecord, head_of, store_record
 from fedn.domain.update import Absence, Contributor
-from fedn.ports import ModelStore, SessionInfo, StateStore
+from fedn.ports import IdentityStore, ModelStore, SessionInfo, StateStore
 
 PLAN = Plan(rounds=3, seed=7, config={"epochs": 2, "rate": 0.5})
 
@@ -49,6 +50,33 @@ def build_trail(
         trail.append(successor(trail[-1]))
         state.commit_round(trail[-1], term)
     return trail
+
+
+def join_token(token: str = "a" * 16, **changes: Any) -> Token:
+    """A token that lets one client join until time 1000."""
+    values: dict[str, Any] = {
+        "token": token, "role": Role.CLIENT, "name": "", "labels": {"site": "north"}, "uses": 1, "used": 0,
+        "created_at": 10.0, "expires_at": 1000.0, "created_by": "admin:root",
+        "secret_digest": digest_of(f"secret of {token}".encode()),
+    }  # fmt: skip
+    return Token(**(values | changes))
+
+
+def joining(token: Token, member: str = "c1", at: float = 100.0, **changes: Any) -> Member:
+    """A member that joins by ``token``; its key is derived from its id."""
+    values: dict[str, Any] = {
+        "role": token.role, "member": member, "name": f"ward {member}", "labels": dict(token.labels),
+        "key": digest_of(f"key of {member}".encode()), "token": token.token, "joined_at": at,
+        "renewed_at": at, "expires_at": at + 50.0,
+    }  # fmt: skip
+    return Member(**(values | changes))
+
+
+def build_audit(store: IdentityStore, entries: int = 5) -> None:
+    """Append as many entries, each a little different."""
+    for number in range(1, entries + 1):
+        details = {"reason": "this token has expired", "bytes": number, "share": 0.25, "again": number > 1}
+        store.append_audit(100.0 + number, "client:c1", "join_refused", f"c{number}", details)
 
 
 def _stored(session: str, round: int, parent: Digest, changes: Mapping[str, Any]) -> StoredRecord:

@@ -14,8 +14,8 @@ from click.testing import CliRunner, Result
 
 from fedn.cli.root import root
 from fedn.config import ReducerSettings
-from fedn.reducer.app import Web
 from fedn.reducer.rest import create_app
+from fedn.reducer.web import Web
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -72,12 +72,18 @@ def fedn(server, service):
 
 @dataclass
 class Fedn:
-    """`fedn` with the address of the reducer in its environment."""
+    """`fedn` with the address of the reducer, and the file of a token, in its environment."""
 
     url: str
+    token_file: str | None = None
 
     def __call__(self, *args: Any) -> Result:
-        return CliRunner().invoke(root, [str(a) for a in args], env={"FEDN_URL": self.url, "COLUMNS": "200"})
+        env = {"FEDN_URL": self.url, "FEDN_TOKEN_FILE": self.token_file, "COLUMNS": "200"}
+        return CliRunner().invoke(root, [str(a) for a in args], env=env)
+
+    def holding(self, token_file: Any) -> Fedn:
+        """The same, with another token."""
+        return Fedn(self.url, str(token_file))
 
     def good(self, *args: Any) -> str:
         """What it printed, having succeeded."""
@@ -117,3 +123,9 @@ def fedn_at():
 def settings():
     """Those of the served reducer."""
     return SETTINGS
+
+
+@pytest.fixture(scope="session")
+def plug():
+    """A `Switch` of one's own, for a server of one's own."""
+    return Switch

@@ -12,9 +12,9 @@ import pytest
 from fedn.cli.rest_client import only
 from fedn.domain.errors import InvalidInput, NotFound
 from fedn.domain.messages import Gauge, Registration
-from fedn.reducer.app import Web
 from fedn.reducer.events import EventHub
 from fedn.reducer.rest import create_app
+from fedn.reducer.web import Web
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -14,6 +16,7 @@ from fedn.cli.root import COMMANDS, root
 from fedn.config import TIERS
 from fedn.domain.plan import plan_fields
 
+EXAMPLES = Path(__file__).parents[3] / "examples" / "settings"
 WRITTEN_ELSEWHERE = {"sandbox"}
 HEAVY = {"numpy", "grpc", "flask", "httpx", "pydantic", "rich", "sklearn", "yaml", "asyncio"}
 
@@ -55,6 +58,7 @@ def test_the_first_help_tells_every_command_and_the_exit_codes():
         "2  bad input",
         "3  unavailable",
         "4  not found",
+        "5  not allowed",
         "130  interrupted",
     ):
         assert code in output
@@ -94,7 +98,7 @@ def test_every_plan_field_is_a_flag():
         (["session", "start", "--averaging", "best"], "'best' is not one of"),
         (["session", "start", "--config", "lr"], "'lr' is not name=value"),
         (["session", "start", "--min-clients", "5", "--max-clients", "2"], "max_clients"),
-        (["reducer", "start", "--host", "0.0.0.0"], "--insecure-listen-beyond-loopback"),
+        (["reducer", "start", "--host", "0.0.0.0"], "--insecure-no-tls-no-auth"),
         (["reducer", "start", "--port", "x"], "'x' is not a valid integer"),
         (["combiner", "start", "--name", "a b"], "name: 'a b' is not a valid name"),
         (["client", "start"], "app: is missing"),
@@ -169,3 +173,18 @@ def test_config_show_tells_where_a_value_comes_from(alone, tmp_path, monkeypatch
     assert str(file) in rows["host"]["from"]
     assert rows["http_threads"]["from"] == "default"
     assert "8099" in alone.good("config", "show", "reducer")
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_the_examples_are_good_also_beyond_this_machine(alone, tmp_path, tier):
+    file = EXAMPLES / f"settings-{tier}.yaml"
+    alone.good("config", "check", file)
+    plain, _, beyond = file.read_text().partition("# Beyond this machine")
+    lines = [line.removeprefix("# ") for line in beyond.splitlines() if re.match(r"# [a-z_]+: \S+$", line)]
+    named = {line.partition(":")[0] for line in lines}
+    kept = [line for line in plain.splitlines() if line.partition(":")[0] not in named]
+    other = tmp_path / file.name
+    other.write_text("\n".join([*kept, *lines]))
+    settings = alone.json("config", "check", other)["settings"]
+    assert named <= settings.keys()
+    assert "reducer.example.org" in settings["reducer"] if tier != "reducer" else settings["network_dir"]

@@ -114,7 +114,7 @@ async def clumsy_client(federation: Federation, **faults: BaseException) -> Coun
     await two_clients(federation, app)
     client = federation.clients["client-2"]
     dial = client._dial
-    client._dial = lambda address: Clumsy(dial(address), faults)
+    client._dial = lambda address, name: Clumsy(dial(address, name), faults)
     await federation.story.until("network_changed", clients=2)
     return app
 

@@ -10,11 +10,13 @@ import pytest
 
 from fedn.aggregation.mean import Mean
 from fedn.combiner.limits import Limits
+from fedn.combiner.members import ANYBODY
 from fedn.combiner.runs import RoundRun
 from fedn.combiner.staging import PartSum, Upload
 from fedn.combiner.uploads import Uploads
 from fedn.domain.errors import NotFound
 from fedn.domain.gauges import Gauges
+from fedn.domain.identity import Principal
 from fedn.domain.ids import ClientId, SessionId, digest_of
 from fedn.domain.model import Layout
 from fedn.domain.update import UpdateHeader
@@ -39,7 +41,9 @@ class Desk:
     def drop(self) -> None:
         self.uploads.drop(self.run, ANN)
 
-    async def send(self, grant: str, *chunks: bytes, then_drop: bool = False) -> None:
+    async def send(
+        self, grant: str, *chunks: bytes, then_drop: bool = False, who: Principal = ANYBODY
+    ) -> None:
         """Submit these chunks; the part closes, if it does, once the last of them was taken."""
 
         async def stream() -> AsyncIterator[bytes]:
@@ -48,7 +52,7 @@ class Desk:
             if then_drop:
                 self.drop()
 
-        await self.uploads.receive(grant, 0, stream(), self._completed)
+        await self.uploads.receive(grant, 0, stream(), self._completed, who)
 
     async def _completed(self, run: RoundRun, upload: Upload) -> None:
         self.complete.append(upload)

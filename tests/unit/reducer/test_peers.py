@@ -37,7 +37,7 @@ def nothing(*_: Any) -> None:
 def peer(name: str, seen: float, link: Any = None, lost: bool = True) -> Peer:
     """One that was given up, if not said otherwise."""
     hooks = Hooks(nothing, nothing, nothing, nothing, nothing)
-    made = Peer(CombinerName(name), f"{name}:1", 1, lambda _: link, 0.01, hooks, seen)
+    made = Peer(CombinerName(name), f"{name}:1", 1, lambda *_: link, 0.01, hooks, seen)
     made.lost = lost
     return made
 
@@ -85,3 +85,45 @@ async def test_one_that_is_forgotten_is_not_tried_for_any_more() -> None:
     await one.close()
     await asyncio.wait_for(watching, 10)
     assert not one.live
+
+
+async def test_one_that_is_put_out_is_lost_at_once_and_left_in_peace() -> None:
+    link, told = Gate(), []
+    link.up.set()
+    hooks = Hooks(lambda: told.append("changed"), nothing, lambda *_: told.append("lost"), nothing, nothing)
+    one = Peer(CombinerName("a"), "a:1", 1, lambda *_: link, 3600.0, hooks)
+    watching = asyncio.create_task(one.run())
+    await holds(lambda: one.live)
+    told.clear()
+    await one.put_out()
+    assert (one.live, one.lost) == (False, True)
+    assert told == ["changed", "lost", "changed"], "first that it is away, then that it does not come back"
+    link.down.set()
+    await asyncio.wait_for(watching, 10)
+    assert link.tries == 1
+    assert await one.call(Incarnation("a1"), lambda _: asyncio.sleep(0)) is None
+
+
+async def test_a_new_link_takes_the_place_of_the_old_one_without_a_loss() -> None:
+    links: list[Gate] = []
+    names: list[tuple[str, str]] = []
+
+    def dial(address: str, name: CombinerName) -> Any:
+        names.append((address, name))
+        links.append(Gate())
+        links[-1].up.set()
+        return links[-1]
+
+    lost: list[object] = []
+    hooks = Hooks(nothing, nothing, lambda *_: lost.append(_), nothing, nothing)
+    one = Peer(CombinerName("a"), "a:1", 1, dial, 3600.0, hooks)
+    watching = asyncio.create_task(one.run())
+    await holds(lambda: one.live)
+    await one.redial()
+    links[0].down.set()  # closing a link ends what is under way on it
+    await holds(lambda: len(links) == 2 and links[1].tries == 1 and one.live)
+    assert names == [("a:1", "a")] * 2
+    assert not lost
+    await one.close()
+    links[1].down.set()
+    await asyncio.wait_for(watching, 10)

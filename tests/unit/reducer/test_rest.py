@@ -49,7 +49,8 @@ def assert_error(answer, status: int, code: str | None = None) -> dict:
 
 
 def every_route(app):
-    values = {"session": "nobody", "number": 7, "digest": "0" * 64, "filename": "nothing.css"}
+    values = {"session": "nobody", "number": 7, "digest": "0" * 64, "filename": "nothing.css",
+              "token": "0" * 16, "role": "client", "member": "nobody"}  # fmt: skip
     adapter = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
         wanted = {name: values[name] for name in rule.arguments}
@@ -125,12 +126,13 @@ def test_a_foreign_page_can_neither_act_nor_read(http):
         )["error"]
     )
     assert "Host" in assert_error(http.get("/api/v1/network", headers={"Host": "evil.example"}), 400)["error"]
-    own = http.post("/api/v1/sessions", json={}, headers={"Origin": "http://localhost"})
-    assert own.status_code == 404  # let in; there is only no seed model
+    for origin in ("http://localhost", "https://localhost"):  # the latter behind a proxy that speaks TLS
+        own = http.post("/api/v1/sessions", json={}, headers={"Origin": origin})
+        assert own.status_code == 404  # let in; there is only no seed model
 
 
 def test_with_the_loud_flag_other_host_names_are_served(service):
-    settings = ReducerSettings(insecure_listen_beyond_loopback=True)
+    settings = ReducerSettings(insecure_no_tls_no_auth=True)
     answer = create_app(service, settings).test_client().get("/healthz", headers={"Host": "reducer.lan"})
     assert answer.status_code == 200
 
@@ -159,7 +161,7 @@ def test_a_combiner_registers_and_clients_are_sent_to_it(http):
     client = {"protocol": PROTOCOL_VERSION, "client": "me", "prefer": "", "avoid": ""}
     assert_error(http.post("/api/v1/clients/assignment", json=client), 503, "unavailable")
     answer = http.post("/api/v1/combiners", json=COMBINER)
-    assert answer.get_json() == {"protocol": PROTOCOL_VERSION, "term": 1}
+    assert answer.get_json() == {"protocol": PROTOCOL_VERSION, "term": 1, "revoked": []}
     assert http.post("/api/v1/clients/assignment", json=client).get_json() == {
         "combiner": "c1",
         "address": "127.0.0.1:12080",

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from fedn.domain.errors import NotFound, Unavailable
-from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, SessionId
+from fedn.domain.errors import NotFound, Revoked, Unavailable
+from fedn.domain.identity import Member, Role
+from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Digest, Incarnation, SessionId
 from fedn.domain.messages import Registration
+from fedn.ports import CombinerInfo
 from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Limits, Reducer
 from fedn.reducer.service import ReducerService
@@ -25,7 +27,7 @@ OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 async def service() -> AsyncIterator[ReducerService]:
     hub = EventHub(streams=3)
     reducer = Reducer(
-        MemoryState(), MemoryModels(), lambda _: Severable(lambda: None, lambda _: None), hub, Limits()
+        MemoryState(), MemoryModels(), lambda *_: Severable(lambda: None, lambda _: None), hub, Limits()
     )
     await reducer.start()
     yield ReducerService(reducer, asyncio.get_running_loop(), hub, 2**20, 7)
@@ -58,3 +60,39 @@ async def test_nobody_is_assigned_where_nobody_is(service: ReducerService) -> No
 async def test_a_session_that_is_unknown_is_not_found(service: ReducerService, ask: str) -> None:
     with pytest.raises(NotFound):
         await asyncio.to_thread(getattr(service, ask), SessionId("nobody"))
+
+
+async def test_a_revoked_combiner_is_gone_at_once_and_can_not_come_back(service: ReducerService) -> None:
+    for name in ("a", "b"):
+        me = Registration(PROTOCOL_VERSION, CombinerName(name), f"{name}:1", Incarnation("i"))
+        await asyncio.to_thread(service.register, me)
+    await asyncio.to_thread(service.put_out, _member(Role.CLIENT, "a"))
+    await asyncio.to_thread(service.put_out, _member(Role.COMBINER, "b"))
+    async with asyncio.timeout(10):
+        while [combiner.combiner for combiner in service.network().combiners] != ["a"]:
+            await asyncio.sleep(0.01)
+    with pytest.raises(Revoked, match="combiner b was revoked"):
+        await asyncio.to_thread(service.register, me)
+
+
+async def test_a_combiner_that_is_barred_is_not_looked_for_after_a_restart() -> None:
+    state, dialled = MemoryState(), []
+    for name in ("good", "bad"):
+        state.put_combiner(CombinerInfo(CombinerName(name), f"{name}:1", "i", 1.0))
+
+    def dial(address: str, name: CombinerName) -> Severable:
+        dialled.append((address, name))
+        return Severable(lambda: None, lambda _: None)
+
+    reducer = Reducer(state, MemoryModels(), dial, EventHub(), Limits(), lambda name: name == "bad")
+    await reducer.start()
+    assert dialled == [("good:1", "good")]
+    reducer.redial()
+    async with asyncio.timeout(10):
+        while len(dialled) < 2:
+            await asyncio.sleep(0.01)
+    await reducer.close()
+
+
+def _member(role: Role, name: str) -> Member:
+    return Member(role, name, "", {}, Digest("0" * 64), "", 1.0, 1.0, 2.0, 3.0)

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import itertools
-import os
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlite_files import child, run_raw
 
-import fedn.stores.database as database
 from fedn.domain.errors import Damaged, Incompatible, InvalidConfig, NotFound, StoreUnavailable
 from fedn.domain.ids import SessionId
 from fedn.stores.files import FileModels
@@ -21,7 +17,6 @@ from fedn.testing.contracts.samples import blob_of, build_trail, genesis, sessio
 from fedn.testing.contracts.state_store import StateStoreContract, row
 
 MNIST = SessionId("mnist")
-ROOT = Path(database.__file__).parents[2]
 
 
 @pytest.fixture
@@ -42,21 +37,6 @@ class TestSqliteState(StateStoreContract):
         state = SqliteState(path)
         yield state
         state.close()
-
-
-def run_raw(path: Path, *statements: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(path, isolation_level=None)
-    try:
-        return [row for statement in statements for row in connection.execute(statement).fetchall()]
-    finally:
-        connection.close()
-
-
-def child(code: str, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
 
 
 def test_everything_is_there_after_reopening(path: Path):
@@ -85,7 +65,7 @@ def test_a_newer_schema_is_refused(path: Path, store: SqliteState):
     store.close()
     run_raw(path, "PRAGMA user_version = 99")
     for read_only in (False, True):
-        with pytest.raises(Incompatible, match="schema version 99, this fedn knows up to 1"):
+        with pytest.raises(Incompatible, match="schema version 99, this fedn knows up to 2"):
             SqliteState(path, read_only=read_only)
 
 

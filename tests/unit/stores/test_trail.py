@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlite_files import flipped
 
 from fedn.domain.errors import Damaged, NotFound
 from fedn.domain.ids import Digest, SessionId, digest_of
@@ -56,12 +57,6 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
     kept = Kept(tmp_path)
     yield kept
     kept.state.close()
-
-
-def flipped(data: bytes, bit: int) -> bytes:
-    changed = bytearray(data)
-    changed[bit // 8] ^= 1 << bit % 8
-    return bytes(changed)
 
 
 def test_a_whole_trail_verifies(kept: Kept):
@@ -246,6 +241,37 @@ def test_damage_that_a_model_store_finds_itself_is_reported():
     state, models = MemoryState(), Suspicious()
     build_trail(state, models, rounds=1)
     assert all("a bad sector" in problem for problem in verify_trail(state, models, MNIST).problems)
+
+
+class Altered(MemoryState):
+    """Has one row that damage changed into another."""
+
+    def __init__(self, row: int, altered: tuple[object, ...]) -> None:
+        super().__init__()
+        self.row, self.altered = row, altered
+
+    def raw_records(self, session: SessionId, after: int = -1, limit: int = 1000):
+        rows = list(super().raw_records(session, after, limit))
+        return [self.altered if row[0] == self.row else row for row in rows]
+
+
+@pytest.mark.parametrize("raw", ["text", None, 7])
+def test_a_record_that_became_another_type_is_damaged(raw: object):
+    state, models = Altered(1, (1, "f" * 64, raw)), MemoryModels()
+    build_trail(state, models)
+    (problem,) = (text for text in verify_trail(state, models, MNIST).problems if "round 1 " in text)
+    assert problem.startswith("The record of round 1 is damaged")
+    with pytest.raises(Damaged, match="round 1 of mnist"):
+        state.records(MNIST)
+
+
+def test_a_row_that_calls_itself_an_earlier_one_does_not_lead_round_in_circles():
+    last = 2 * PAGE - 1
+    state, models = Altered(last, (last - PAGE, "f" * 64, b"")), MemoryModels()
+    build_trail(state, models, rounds=last + 3)
+    (problem,) = verify_trail(state, models, MNIST).problems
+    assert problem.startswith(f"The state store can't be read beyond round {last - 1}: ")
+    assert problem.endswith(f"calls itself round {last - PAGE}.")
 
 
 def test_rounds_that_are_committed_meanwhile_are_checked_too():

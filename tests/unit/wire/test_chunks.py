@@ -38,7 +38,14 @@ def test_what_arrived_is_looked_at_and_not_copied() -> None:
         b"\x0a\x01ab",  # too long
         b"\x0a\x01a\x0a\x01b",  # two fields
         b"\x12\x01a",  # another field
+        b"\x0a\x81\x00a",  # a length with a byte to spare
+        b"\x0a\x80\x80\x00",  # a length of nothing, in three bytes
+        b"\x0a\x80\x80\x80\x01" + b"x" * 2**21,  # a length of four bytes
         b"\x0a\xff\xff\xff\xff\x0f",  # 4 GiB announced
+        b"\x0a" + b"\xff" * 9 + b"\x01",  # 2**64 - 1 announced
+        b"\x0a" + b"\xff" * 20,  # a length without end
+        b"\x0d\x01\x00\x00\x00",  # the right field, of another type
+        b"\x8a\x00\x01a",  # the right tag with a byte to spare
         b"\x0a\x81\x80\x40" + b"x" * (CHUNK_BYTES + 1),  # a whole frame, but too large
     ],
 )

@@ -1,0 +1,197 @@
+"""Tokens, members and the audit log in the state store's SQLite file.
+
+Every change reads, decides (`fedn.stores.identity_rules`) and writes in one transaction that other
+processes wait for. Entries of the audit log are kept as the exact canonical bytes that were hashed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedn.domain.canonical import canonical_json
+from fedn.domain.errors import Damaged
+from fedn.domain.identity import Member, Role, StoredEntry, Token
+from fedn.domain.ids import Digest
+from fedn.stores import identity_rules as rules
+from fedn.stores.database import Database
+from fedn.stores.rules import check_limit, clamp
+from fedn.stores.schema import IDENTITY_VERSION
+
+_TOKEN = (
+    "SELECT token, role, name, labels, uses, used, created_at, expires_at, created_by, secret_digest, "  # noqa: S105
+    "revoked_at FROM tokens"
+)
+_MEMBER = (
+    "SELECT role, member, name, labels, key, token, joined_at, renewed_at, expires_at, "
+    "revoked_at FROM members"
+)
+
+
+class SqliteIdentity:
+    """An IdentityStore in the file of a `SqliteState`, which opens and closes it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add_token(self, token: Token) -> None:
+        token = rules.keepable_token(token)
+        with self._database.write() as connection:
+            added = connection.execute(
+                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (token.token, str(token.role), token.name, _json(token.labels), token.uses, token.used,
+                 token.created_at, token.expires_at, token.created_by, token.secret_digest,
+                 token.revoked_at),
+            )  # fmt: skip
+            if not added.rowcount:
+                rules.check_same(_token(connection, token.token), token)
+
+    def token(self, token: str) -> Token:
+        with self._database.read(IDENTITY_VERSION) as connection:
+            return _token(connection, token)
+
+    def tokens(self, limit: int = 1000) -> Sequence[Token]:
+        query = f"{_TOKEN} ORDER BY created_at DESC, rowid DESC LIMIT ?"
+        return [_read_token(row) for row in self._rows(query, check_limit(limit))]
+
+    def revoke_token(self, token: str, now: float) -> Token:
+        with self._database.write() as connection:
+            revoked = rules.revoked_token(_token(connection, token), now)
+            connection.execute(
+                "UPDATE tokens SET revoked_at = ? WHERE token = ?", (revoked.revoked_at, token)
+            )
+        return revoked
+
+    def enroll(self, member: Member, now: float) -> Member:
+        member = rules.keepable_member(member)
+        with self._database.write() as connection:
+            known = _find_member(connection, member.role, member.member)
+            token, member = rules.enrolled(_token(connection, member.token), member, known, now)
+            connection.execute("UPDATE tokens SET used = ? WHERE token = ?", (token.used, token.token))
+            _put(connection, member)
+        return member
+
+    def renew(self, role: Role, member: str, renewed_at: float, expires_at: float) -> Member:
+        with self._database.write() as connection:
+            renewed = rules.renewed(_member(connection, role, member), renewed_at, expires_at)
+            _put(connection, renewed)
+        return renewed
+
+    def member(self, role: Role, member: str) -> Member:
+        with self._database.read(IDENTITY_VERSION) as connection:
+            return _member(connection, role, member)
+
+    def members(self, limit: int = 1000) -> Sequence[Member]:
+        query = f"{_MEMBER} ORDER BY joined_at DESC, rowid DESC LIMIT ?"
+        return [_read_member(row) for row in self._rows(query, check_limit(limit))]
+
+    def revoked(self, now: float, limit: int = 1000) -> Sequence[Member]:
+        query = (
+            f"{_MEMBER} WHERE revoked_at > 0 AND expires_at > ? ORDER BY revoked_at DESC, rowid DESC LIMIT ?"
+        )
+        return [_read_member(row) for row in self._rows(query, now, check_limit(limit))]
+
+    def revoke_member(self, role: Role, member: str, now: float) -> Member:
+        with self._database.write() as connection:
+            revoked = rules.revoked_member(_member(connection, role, member), now)
+            _put(connection, revoked)
+        return revoked
+
+    def revoke_joined(self, token: str, now: float) -> Sequence[Member]:
+        query = f"{_MEMBER} WHERE token = ? AND revoked_at = 0 ORDER BY joined_at DESC, rowid DESC"
+        with self._database.write() as connection:
+            _token(connection, token)
+            found = [_read_member(row) for row in connection.execute(query, (token,)).fetchall()]
+            revoked = [rules.revoked_member(member, now) for member in found]
+            for member in revoked:
+                _put(connection, member)
+        return revoked
+
+    def append_audit(
+        self, at: float, actor: str, event: str, subject: str, details: Mapping[str, Any]
+    ) -> StoredEntry:
+        with self._database.write() as connection:
+            newest = connection.execute(
+                "SELECT number, digest FROM audit ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+            stored = rules.next_entry(newest, at, actor, event, subject, details)
+            connection.execute(
+                "INSERT INTO audit VALUES (?, ?, ?)", (stored.entry.number, stored.digest, stored.raw)
+            )
+        return stored
+
+    def audit(self, after: int = 0, limit: int = 1000) -> Sequence[StoredEntry]:
+        return [rules.read_audit(*row) for row in self.raw_audit(after, limit)]
+
+    def raw_audit(self, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, bytes]]:
+        query = "SELECT number, digest, raw FROM audit WHERE number > ? ORDER BY number LIMIT ?"
+        return self._rows(query, max(0, clamp(after)), check_limit(limit))
+
+    def _rows(self, query: str, *values: object) -> list[Any]:
+        with self._database.read(IDENTITY_VERSION) as connection:
+            return connection.execute(query, values).fetchall()
+
+
+def _token(connection: sqlite3.Connection, token: str) -> Token:
+    row = connection.execute(f"{_TOKEN} WHERE token = ?", (token,)).fetchone()
+    if row is None:
+        raise rules.no_token(token)
+    return _read_token(row)
+
+
+def _member(connection: sqlite3.Connection, role: Role, member: str) -> Member:
+    found = _find_member(connection, role, member)
+    if found is None:
+        raise rules.no_member(role, member)
+    return found
+
+
+def _find_member(connection: sqlite3.Connection, role: Role, member: str) -> Member | None:
+    row = connection.execute(f"{_MEMBER} WHERE role = ? AND member = ?", (str(role), member)).fetchone()
+    return None if row is None else _read_member(row)
+
+
+def _put(connection: sqlite3.Connection, member: Member) -> None:
+    connection.execute(
+        "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (role, member) DO UPDATE SET "
+        "name = excluded.name, labels = excluded.labels, key = excluded.key, token = excluded.token, "
+        "joined_at = excluded.joined_at, renewed_at = excluded.renewed_at, "
+        "expires_at = excluded.expires_at, revoked_at = excluded.revoked_at",
+        (str(member.role), member.member, member.name, _json(member.labels), member.key, member.token,
+         member.joined_at, member.renewed_at, member.expires_at, member.revoked_at),
+    )  # fmt: skip
+
+
+def _json(labels: Mapping[str, str]) -> str:
+    return canonical_json(dict(labels)).decode()
+
+
+def _read_token(row: Sequence[Any]) -> Token:
+    token, role, name, labels, uses, used, created_at, expires_at, created_by, digest, revoked_at = row
+    return Token(token, _role(role, "token", token), name, _labels(labels, "token", token), uses, used,
+                 created_at, expires_at, created_by, Digest(digest), revoked_at)  # fmt: skip
+
+
+def _read_member(row: Sequence[Any]) -> Member:
+    role, member, name, labels, key, *rest = row
+    return Member(_role(role, "member", member), member, name, _labels(labels, "member", member),
+                  Digest(key), *rest)  # fmt: skip
+
+
+def _role(text: str, what: str, name: str) -> Role:
+    try:
+        return Role(text)
+    except ValueError:
+        raise Damaged(f"the stored role of {what} {name} can't be read") from None
+
+
+def _labels(text: str, what: str, name: str) -> Mapping[str, str]:
+    try:
+        labels = json.loads(text)
+        if isinstance(labels, dict):
+            return labels
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise Damaged(f"the stored labels of {what} {name} can't be read")
