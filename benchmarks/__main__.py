@@ -1,6 +1,6 @@
 """``python -m benchmarks``: round overhead, ingest and memory, each beside two floors of the same run.
 
-Takes five to six minutes; ``--quick`` under one, with wider spreads.
+Takes seven to nine minutes; ``--quick`` under two, with wider spreads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.report import Comparison, Series
@@ -30,7 +30,11 @@ ours     reducer, combiners and clients over real gRPC and HTTP. Durable: every 
 bare     the same bytes and barriers on asyncio gRPC: no store, no checks.
 checked  bare, and for each update a journal with fsync, sha256 at both ends, a staging file, finiteness;
          neither parts nor models are hashed or stored.
+tls      ours with certificates on both sides of every connection; otherwise ours is plain.
 Memory is anonymous resident memory, sampled: the peak over idle, of the combiners the higher."""
+
+
+FLOORS = ("bare", "checked")
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ class Work:
     model_bytes: int
     repetitions: int
     rounds: int
-    floors: bool = True
+    others: tuple[str, ...] = FLOORS
 
 
 def works(quick: bool) -> list[Work]:
@@ -56,17 +60,21 @@ def works(quick: bool) -> list[Work]:
                   *((1, 2) if quick else (4, 3)))  # fmt: skip
     memory = [
         Work(f"memory_{n}", f"Memory: {n} clients, 20 MB of float32", n, 20_000_000, 1, 2 if quick else 4,
-             floors=not quick)
+             others=() if quick else FLOORS)
         for n in sizes
     ]  # fmt: skip
-    return [overhead, ingest, *memory]
+    secured = [
+        replace(work, name=f"tls_{work.name}", title=f"TLS: {work.title.partition(': ')[2]}", others=("tls",))
+        for work in (overhead, ingest)
+    ]
+    return [overhead, ingest, *memory, *secured]
 
 
 def compare(work: Work, directory: Path) -> Comparison:
     """Run ours and the floors in turn, all of them started before."""
     home = directory / work.name
     home.mkdir()
-    systems = start_all(home, work.model_bytes, work.clients, work.floors)
+    systems = start_all(home, work.model_bytes, work.clients, work.others)
     series = {system.name: Series() for system in systems}
     try:
         for repetition in range(work.repetitions):
@@ -94,7 +102,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="under a minute; numbers are rougher")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument(
-        "--only", default="", help="comparisons whose name starts so: overhead, ingest, memory"
+        "--only", default="", help="comparisons whose name starts so: overhead, ingest, memory, tls"
     )
     parser.add_argument("--dir", type=Path, help="where to work (default: the folder for temporary files)")
     return parser.parse_args(arguments)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,11 @@ from fedn.client.app import IN_MEMORY_BYTES
 from fedn.client.driver import Client
 from fedn.client.journal import FileJournal
 from fedn.client.links import GrpcCombiner
+from fedn.domain.identity import Role, parse_token
 from fedn.domain.ids import ClientId
 from fedn.domain.messages import ClientInfo, Task
 from fedn.helpers.files import layout_of
+from fedn.identity.entering import Applicant, enter
 from fedn.ports import Observed, Trained
 from fedn.running import first_of, run_until_signalled
 from fedn.stores.cache import file_cache
@@ -54,16 +57,21 @@ class Silent:
         pass
 
 
-def client(url: str, directory: Path, number: int) -> Client:
+async def client(url: str, directory: Path, number: int) -> Client:
+    """With an https reducer it joins by the token that lies ready for it."""
     home = directory / f"client-{number}"
     name = ClientId(f"noop-{number}")
+    token = directory.parent / "tokens" / f"{name}.token"
+    who = Applicant(Role.CLIENT, name, name, home / "identity")
+    membership = await enter(url, lambda: parse_token("join", token.read_text()), who)
+    wallet = membership.wallet if membership else None
     models = file_cache(home / "models", keep=2, in_memory=IN_MEMORY_BYTES)
     journal = FileJournal(home / "journal", 8 * 2**30)
-    info, reducer = ClientInfo(name, name), HttpReducer(url)
+    info, reducer = ClientInfo(name, name), HttpReducer(url, wallet)
     return Client(
         info,
         reducer,
-        GrpcCombiner,
+        partial(GrpcCombiner, wallet=wallet),
         NoopTrainer(number),
         journal,
         models,
@@ -73,7 +81,7 @@ def client(url: str, directory: Path, number: int) -> Client:
 
 
 async def serve(url: str, directory: Path, numbers: list[int], stop: asyncio.Event) -> None:
-    clients = [client(url, directory, number) for number in numbers]
+    clients = [await client(url, directory, number) for number in numbers]
     try:
         await first_of(stop, *(one.run() for one in clients))
     finally:

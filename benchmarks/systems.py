@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -21,9 +22,11 @@ import httpx
 import numpy as np
 
 from benchmarks.sampling import anonymous_bytes
+from fedn.domain.identity import Role
 from fedn.helpers.files import read_file, seed_file
 from fedn.running import STOP_WITH_STDIN
 from fedn.sandbox.processes import Sandbox, free_port
+from fedn.wire.security import https_context
 
 COMBINERS = 2
 CLIENT_PROCESSES = 2
@@ -96,7 +99,10 @@ def end(processes: list[subprocess.Popen[str]]) -> None:
 
 @dataclass
 class Ours:
-    """The system as people start it, except that clients share two processes and do not train."""
+    """The system as people start it, except that clients share two processes and do not train.
+
+    As ``tls`` with certificates everywhere, as beyond loopback.
+    """
 
     directory: Path
     model_bytes: int
@@ -107,7 +113,7 @@ class Ours:
 
     def __post_init__(self) -> None:
         self.directory.mkdir()
-        self.sandbox = Sandbox(self.directory, COMBINERS, 0, free_port(0))
+        self.sandbox = Sandbox(self.directory, COMBINERS, 0, free_port(0), tls=self.name == "tls")
         self.sandbox.__enter__()
         self._clients: list[subprocess.Popen[str]] = []
         try:
@@ -117,7 +123,8 @@ class Ours:
             raise
 
     def _begin(self) -> None:
-        self._http = httpx.Client(base_url=f"{self.sandbox.url}/api/v1", timeout=60, trust_env=False)
+        self._http = httpx.Client(base_url=f"{self.sandbox.url}/api/v1", timeout=60, trust_env=False,
+                                  **self._access())  # fmt: skip
         # Before any client asks where to go, or all would go to the combiner that was quicker.
         self._wait("combiners", lambda: self._live() == COMBINERS)
         home = str(self.directory / "clients")
@@ -133,6 +140,16 @@ class Ours:
         self.middle = [p.popen.pid for n, p in self.sandbox.processes.items() if n.startswith("combiner")]
         top = self.sandbox.processes["reducer"].popen.pid
         self.idle = {pid: anonymous_bytes(pid) for pid in [*self.middle, top]}
+
+    def _access(self) -> dict[str, Any]:
+        """How the reducer is asked; where it asks back, every client gets a token to join by."""
+        if not self.sandbox.tls:
+            return {}
+        for number in range(self.clients):
+            self.sandbox.secured.join_file(Role.CLIENT, f"noop-{number}")
+        authority = (self.sandbox.secured.network / "ca.pem").read_bytes()
+        headers = {"Authorization": f"Bearer {self.sandbox.token}"}
+        return {"headers": headers, "verify": https_context(authority, None)}
 
     def rounds(self, count: int) -> list[float]:
         plan = {"rounds": count, "min_clients": self.clients, "validate": False}
@@ -251,13 +268,14 @@ def read(process: subprocess.Popen[str]) -> str:
     return line.strip()
 
 
-def start_all(directory: Path, model_bytes: int, clients: int, floors: bool) -> list[System]:
-    """Ours and, if wanted, both floors, idle beside each other."""
+def start_all(directory: Path, model_bytes: int, clients: int, others: Sequence[str]) -> list[System]:
+    """Ours and what it is compared with ("bare", "checked", "tls"), idle beside each other."""
     started: list[System] = []
     try:
         started.append(Ours(directory / "ours", model_bytes, clients))
-        for name in ("bare", "checked") if floors else ():
-            started.append(Floor(directory / name, model_bytes, clients, name))
+        for name in others:
+            kind = Ours if name == "tls" else Floor
+            started.append(kind(directory / name, model_bytes, clients, name))
     except BaseException:
         for system in started:
             system.stop()
