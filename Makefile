@@ -35,6 +35,7 @@ test: $(VENV)/.dev ## Run the tests
 	$(PY) -m pytest $(ARGS)
 
 fuzz: $(VENV)/.dev ## Hostile inputs for everything that reads what others send (RUNS=10000, SEED=)
+	@$(INSTALL) atheris || echo "atheris can't be installed here"
 	FEDN_FUZZ_RUNS=$(or $(RUNS),10000) FEDN_FUZZ_SEED=$(SEED) $(PY) -m pytest tests/fuzz --timeout=3600 $(ARGS)
 	$(PY) tests/fuzz/guided.py $(or $(RUNS),10000)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from fedn.domain.errors import InvalidInput, LinkBroken, Unauthenticated
-from fedn.domain.identity import TOKEN_BYTES, Role, parse_token
+from fedn.domain.identity import TOKEN_BYTES, TOKEN_PREFIX, Role, parse_token
 from fedn.identity.roles import REST
 
 FILE_VARIABLE, VARIABLE = "FEDN_TOKEN_FILE", "FEDN_TOKEN"
@@ -41,7 +41,8 @@ def _content(file: Path) -> str:
         with file.open("rb") as source:
             return source.read(TOKEN_BYTES + 1).decode("ascii", errors="replace")
     except OSError as error:
-        raise InvalidInput(str(file), f"can't be read ({error.strerror})", "check the path") from None
+        shown = "--token-file" if str(file).startswith(TOKEN_PREFIX) else str(file)
+        raise InvalidInput(shown, f"can't be read ({error.strerror})", "give the path of a file") from None
 
 
 def trust(url: str, token: str, ca_bundle: str) -> ssl.SSLContext | bool:

@@ -143,7 +143,7 @@ class Client:
         try:
             async with asyncio.timeout(patience) as limit:
                 async for message in link.attach(_drain(self._outbox)):
-                    if isinstance(message, m.Welcome):
+                    if isinstance(message, m.Welcome) and not welcomed:
                         limit.reschedule(None)
                         welcomed, self._link = True, link
                         beating = asyncio.create_task(self._beat(max(BEAT_LEAST, message.beat)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
@@ -161,10 +162,9 @@ def query_number(name: str, default: int, low: int = -1, high: int = 2**53) -> i
     text = request.args.get(name)
     if text is None:
         return default
-    try:
-        value = int(text[:20])
-    except ValueError:
-        raise InvalidInput(name, f"{text[:80]!r} is not a whole number", "give a whole number") from None
+    if not re.fullmatch(r"-?[0-9]{1,20}", text):
+        raise InvalidInput(name, f"{text[:80]!r} is not a whole number", "give a whole number")
+    value = int(text)
     if not low <= value <= high:
         raise InvalidInput(name, f"{value} is out of bounds", f"give {low} to {high}")
     return value

@@ -68,6 +68,13 @@ def test_a_token_file_that_is_not_there_is_named(alone, tmp_path):
     assert "can't be read" in alone.refused(2, "whoami", "--token-file", tmp_path / "nowhere")
 
 
+def test_a_token_that_is_given_in_place_of_its_file_is_not_repeated(alone):
+    token = f"fedn1.{'a' * 64}.{'b' * 16}.{'c' * 43}"
+    message = alone.refused(2, "whoami", "--token-file", token)
+    assert "--token-file: can't be read" in message
+    assert "cccc" not in message
+
+
 # --- whom it is shown to ---------------------------------------------------------------------------
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from fedn.client.driver import backoff
-from fedn.domain.ids import SessionId, digest_of
-from fedn.domain.messages import UpdateOffered
+from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, Incarnation, SessionId, digest_of
+from fedn.domain.messages import UpdateOffered, Welcome
 from fedn.domain.update import UpdateHeader
 from fedn.testing.federation import Federation
 
@@ -149,3 +149,35 @@ async def test_an_update_whose_file_was_emptied_is_offered_without_its_bytes(tmp
         (tmp_path / "client-1" / "journal" / "s-1.update").write_bytes(b"")
         client._offer(header)
         assert client._outbox.get_nowait() == UpdateOffered(header, b"")
+
+
+class Effusive:
+    """A combiner that welcomes again and again."""
+
+    def __init__(self) -> None:
+        self.said = asyncio.Event()
+
+    async def attach(self, _: AsyncIterator[Any]) -> AsyncIterator[Welcome]:
+        for _ in range(100):
+            yield Welcome(PROTOCOL_VERSION, CombinerName("combiner-1"), Incarnation("one"), 2.0)
+        self.said.set()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_a_combiner_that_welcomes_again_and_again_is_not_given_more_beats_for_it(
+    tmp_path: Path,
+) -> None:
+    async with Federation(tmp_path) as federation:
+        await federation.add_combiner("combiner-1")
+        await federation.story.until("network_changed", combiners=1)
+        client = await federation.add_client("client-1", Counting())
+        await federation.story.until("attached")
+        combiner, before = Effusive(), len(asyncio.all_tasks())
+        client._dial = lambda *_: combiner  # type: ignore[assignment,return-value]
+        federation.cut("combiner-1")
+        await combiner.said.wait()
+        assert len(federation.story.named("attached")) == 2
+        assert len(asyncio.all_tasks()) < before + 50

@@ -266,7 +266,7 @@ def test_rounds_are_paged(http, service, small):
         after = page["next"]
     assert seen == [0, 1, 2, 3, 4, 5]
     assert http.get(f"{path}?after=5").get_json()["rounds"] == []
-    for bad in ("limit=0", "limit=x", "after=-2", "limit=99999999"):
+    for bad in ("limit=0", "limit=x", "limit=1_0", "limit=٣", "after=-2", "limit=99999999"):
         assert_error(http.get(f"{path}?{bad}"), 400)
 
 
