@@ -12,6 +12,7 @@ from fedn.domain.identity import Principal, Role
 from fedn.domain.ids import ClientId
 from fedn.ports import Buffer
 
+MAX_REVOKED = 1_000_000
 ANYBODY = Principal(Role.ANYBODY, "")
 
 
@@ -22,15 +23,18 @@ def check_is(who: Principal, client: ClientId) -> None:
 
 
 class Members:
-    """Who is revoked, as the reducer said last."""
+    """Who is revoked, as the reducer has said. Nobody comes back: a revoked name can't join again."""
 
     def __init__(self) -> None:
-        self._revoked: frozenset[str] = frozenset()
+        self._revoked: dict[str, None] = {}
 
     def revoke(self, revoked: Iterable[str]) -> frozenset[str]:
-        """These are revoked now, as role:member; returns who was not before."""
-        before, self._revoked = self._revoked, frozenset(revoked)
-        return self._revoked - before
+        """These are revoked, too, as role:member; returns who was not before. Of too many the oldest go."""
+        fresh = frozenset(revoked) - self._revoked.keys()
+        self._revoked |= dict.fromkeys(fresh)
+        while len(self._revoked) > MAX_REVOKED:
+            del self._revoked[next(iter(self._revoked))]
+        return fresh
 
     def check(self, who: Principal) -> None:
         """Raises Revoked; cheap enough for every chunk."""

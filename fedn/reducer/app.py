@@ -58,7 +58,7 @@ async def _serve(
     hub = EventHub(streams=settings.event_streams)
     limits = Limits(settings.combiner_grace, settings.client_grace)
     wallet = network.wallet if network else None
-    nobody = partial(barred, state.identity) if network else lambda _: False
+    nobody = partial(barred, state.identity) if network else lambda *_: False
     dial = partial(GrpcCombinerControl, wallet=wallet)
     reducer = Reducer(state, models, dial, hub, limits, nobody)
     service = ReducerService(reducer, asyncio.get_running_loop(), hub,

@@ -53,6 +53,8 @@ class Auditor:
     def write(self, actor: Principal | str, event: str, subject: str, **details: Scalar) -> None:
         """One entry, durable when this returns."""
         short = {name: value[:TEXT] if isinstance(value, str) else value for name, value in details.items()}
+        if isinstance(actor, Principal) and actor.token:
+            short["by"] = actor.token  # several tokens may have one name
         self._store.append_audit(self._clock(), str(actor)[:TEXT], event, subject[:TEXT], short)
 
     def refused(self, address: str, event: str, actor: Principal | str, subject: str, reason: str) -> None:

@@ -19,6 +19,7 @@ from fedn import plugins
 from fedn.domain import messages as m
 from fedn.domain.errors import Conflict, NotFound, Revoked, StaleTerm, Unavailable
 from fedn.domain.gauges import Gauges
+from fedn.domain.identity import Role
 from fedn.domain.ids import (
     ClientId,
     CombinerName,
@@ -71,9 +72,9 @@ class Reducer:
         dial: Dial,
         observer: Observer,
         limits: Limits = Limits(),
-        barred: Callable[[CombinerName], bool] = lambda _: False,
+        barred: Callable[[Role, str], bool] = lambda *_: False,
     ) -> None:
-        """``barred``: which combiners, known from before, must not be spoken with any more."""
+        """``barred``: who is no member of this network, and must be neither spoken with nor counted."""
         self.state = state
         self.models = models
         self.gauges = Gauges()
@@ -106,7 +107,11 @@ class Reducer:
         self._observer.observe(Observed("reducer_started", {"term": self._term}))
         unfinished = [info for info in self.state.sessions() if info.state in (RUNNING, PAUSED)]
         self._early = {info.session: {} for info in unfinished}
-        known = [combiner for combiner in self.state.combiners() if not self._barred(combiner.combiner)]
+        known = [
+            combiner
+            for combiner in self.state.combiners()
+            if not self._barred(Role.COMBINER, combiner.combiner)
+        ]
         known.sort(key=lambda combiner: combiner.registered_at)
         for combiner in known[-self._limits.max_combiners :]:
             self._add_peer(combiner.combiner, combiner.address, combiner.registered_at)
@@ -331,6 +336,7 @@ class Reducer:
             release=self._release_requested,
             deposed=self._depose,
             gauged=self._publish,
+            barred=partial(self._barred, Role.CLIENT),
         )
         peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks, seen)
         self._peers[name] = peer

@@ -28,12 +28,10 @@ from fedn.reducer.logins import Logins
 from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest_errors import error_form, host_asked
 
-INTAKE = {"/api/v1/join": "join", "/api/v1/renew": "join", "/login": "login"}
-"""What strangers may post: counted by address, and taken only when all of it has come."""
+INTAKE = {"/api/v1/join": "join", "/api/v1/renew": "renew", "/login": "login"}
+"""What strangers may post: counted by address."""
 LOOK_SECONDS = 1.0
 """How often it is looked whether somebody who reads a long answer still may."""
-BODY_HERE = "fedn.body_here"
-"""In the WSGI environment: whether the whole body had come before the request was begun (`web.py`)."""
 
 _BROWSED = frozenset({"page", "login"})
 _DONE = frozenset({200, 201, 206})
@@ -59,6 +57,7 @@ class Gate:
         self._rates = {
             "failed": Rates(0.5, 30),
             "join": Rates(20.0, 200),
+            "renew": Rates(50.0, 1000),
             "login": Rates(1.0, 30),
             "all": Rates(100.0, 500),
         }
@@ -105,10 +104,6 @@ class Gate:
         """A route for everybody; whoever shows something that is no longer valid is a stranger."""
         if request.method == "POST" and (kind := INTAKE.get(rule)):
             self.spend(kind, address())
-            if not request.environ.get(BODY_HERE, True):
-                raise InvalidInput(
-                    "body", "did not come with the request", "send it at once, with its length"
-                )
             return
         with suppress(FednError):
             g.principal, g.still = self._who(cast(Registrar, self.registrar))

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from fedn.domain import messages as m
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 """Seconds between tries to reach a combiner again."""
+MAX_CLIENTS = 100_000
+"""Of one combiner; more are not taken in."""
 RETRY_FOR = 60.0
 """Seconds after which only a new registration makes the reducer try again."""
 
@@ -41,6 +44,8 @@ class Hooks:
     deposed: Callable[[StaleTerm], None]
     gauged: Callable[[], None] = lambda: None
     """Only what people see has changed."""
+    barred: Callable[[ClientId], bool] = lambda _: False
+    """Whether no such client is in the network, whatever a combiner says."""
 
 
 class Peer:
@@ -208,13 +213,15 @@ class Peer:
             case m.Snapshot():
                 self._up(event)
             case m.ClientAttached(info):
-                self._clients[info.client] = info
-                self._hooks.changed()
+                if len(self._clients) < MAX_CLIENTS and not self._barred(info.client):
+                    self._clients[info.client] = info
+                    self._hooks.changed()
             case m.ClientDetached(client):
                 self._clients.pop(client, None)
                 self._hooks.changed()
             case m.ReleaseRequested(header):
-                self._hooks.release(self.name, header)
+                if not self._barred(header.client):
+                    self._hooks.release(self.name, header)
             case m.GaugesChanged(gauges):
                 self._gauges = gauges
                 self._hooks.gauged()
@@ -231,7 +238,8 @@ class Peer:
             self._giving_up = None
         before, was_lost = self.incarnation, self.lost
         self.incarnation, self._held = snapshot.incarnation, snapshot.rounds
-        self._clients = {info.client: info for info in snapshot.clients}
+        here = (info for info in snapshot.clients if not self._barred(info.client))
+        self._clients = {info.client: info for info in islice(here, MAX_CLIENTS)}
         self._gauges = ()
         self.live, self.lost, self._away_told = True, False, False
         self._moved.set()
@@ -240,6 +248,12 @@ class Peer:
         log.info("combiner is up", extra={"combiner": self.name})
         self._hooks.up(self.name, self.station)
         self._hooks.changed()
+
+    def _barred(self, client: ClientId) -> bool:
+        """A combiner that speaks for whoever is no member is not believed."""
+        if barred := self._hooks.barred(client):
+            log.warning("not a member of this network", extra={"combiner": self.name, "client": client[:64]})
+        return barred
 
     def _down(self) -> None:
         was_live, self.live = self.live, False

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from fedn.domain.errors import (
+    Busy,
     Conflict,
     FednError,
     Forbidden,
@@ -31,7 +32,8 @@ from fedn.domain.identity import (
     TokenText,
     parse_token,
 )
-from fedn.domain.ids import CombinerName, Digest, check_id
+from fedn.domain.ids import Digest, check_id
+from fedn.domain.rates import Rates
 from fedn.identity.authority import Authority
 from fedn.identity.certificates import Request, read_certificate, read_request
 from fedn.identity.tokens import new_token, secret_matches
@@ -44,6 +46,8 @@ JOIN_SECONDS, PERSON_SECONDS = DAY, 90 * DAY
 LONGEST_SECONDS = 10 * 365 * DAY
 RENEW_WITHIN = 30 * DAY
 """So long after its certificate has expired a member may still renew it."""
+RENEWALS = 20
+"""So often a member may renew at once, or while one certificate lasts: each is an entry of the audit log."""
 MAX_USES = 1_000_000
 MAX_LABELS, LABEL_LETTERS = 16, 64
 TOLD_REVOKED = 10_000
@@ -80,6 +84,7 @@ class Registrar:
         self._store = store
         self.auditor = auditor
         self._seconds = certificate_seconds
+        self._renewals, self._counting = Rates(RENEWALS / certificate_seconds, RENEWALS), Lock()
         self._on_revoked = on_revoked
         self.clock = clock
         self._revoking = Lock()
@@ -213,6 +218,7 @@ class Registrar:
                 raise _revoked(asked.role, asked.member)
             if self.clock() > known.expires_at + RENEW_WITHIN:
                 raise Unauthenticated("the certificate has expired too long ago; join anew with a token")
+            self._not_too_often(who)
             issued = self._issue(asked)
             self._store.renew(asked.role, asked.member, self.clock(), issued.expires_at)
         except FednError as error:
@@ -220,6 +226,11 @@ class Registrar:
             raise
         self.auditor.write(who, "renewed", str(who), address=address, expires_at=issued.expires_at)
         return issued
+
+    def _not_too_often(self, who: Principal) -> None:
+        with self._counting:
+            if not self._renewals.take(str(who), self.clock()):
+                raise Busy(f"{who} has renewed too often; try again later")
 
     def _issue(self, asked: Request) -> Issued:
         certificate = self.authority.issue(asked, self.clock(), self._seconds)
@@ -308,10 +319,10 @@ class Registrar:
         return not any(other.role is Role.ADMIN and not other.fault(self.clock()) for other in others)
 
 
-def barred(store: IdentityStore, combiner: CombinerName) -> bool:
-    """Whether the reducer must not speak with a combiner that it knows: it was revoked, or never joined."""
+def barred(store: IdentityStore, role: Role, member: str) -> bool:
+    """Whether somebody that the reducer hears of is no member: revoked, or never joined."""
     try:
-        return bool(store.member(Role.COMBINER, combiner).revoked_at)
+        return bool(store.member(role, member).revoked_at)
     except NotFound:
         return True
 

@@ -19,10 +19,10 @@ from fedn.domain.ids import PROTOCOL_VERSION, compatible
 from fedn.reducer.rest_forms import plain
 
 PROTOCOL_HEADER = "Fedn-Protocol"
-MAX_JSON_BYTES = 2**20
-MAX_STRANGER_BYTES = 2**16
-"""What somebody may send who has not said who they are; `web_connection.py` gathers so much."""
-STRANGERS = frozenset({"identity.join", "identity.renew", "login.login", "login.logout"})
+MAX_BODY_BYTES = 2**16
+"""Of every request but a seed model; `web_connection.py` gathers so much before it is answered."""
+BODY_HERE = "fedn.body_here"
+"""In the WSGI environment: whether the whole body had come before the request was begun (`web.py`)."""
 SEED_ENDPOINT = "models.seed"
 
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -87,13 +87,14 @@ def require_protocol(version: int) -> None:
 
 
 def _check_size(settings: ReducerSettings) -> None:
-    limit = MAX_STRANGER_BYTES if request.endpoint in STRANGERS else MAX_JSON_BYTES
-    if request.endpoint == SEED_ENDPOINT:
-        limit = int(settings.max_model_bytes)
+    seed = request.endpoint == SEED_ENDPOINT
+    limit = int(settings.max_model_bytes) if seed else MAX_BODY_BYTES
     request.max_content_length = limit
     if (request.content_length or 0) > limit:
         word = "max_model_bytes" if request.endpoint == SEED_ENDPOINT else "the limit of this route"
         raise RequestEntityTooLarge(f"the body has {request.content_length} bytes; {word} is {limit}")
+    if not seed and not request.environ.get(BODY_HERE, True):
+        raise InvalidInput("body", "did not come with the request", "send it at once, with its length")
 
 
 def _check_host() -> None:

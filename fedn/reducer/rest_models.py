@@ -110,7 +110,7 @@ def _download(models: ModelStore, digest: Digest) -> Response:
     headers = {
         "Accept-Ranges": "bytes",
         "ETag": f'"{digest}"',
-        "Cache-Control": "public, max-age=31536000, immutable",
+        "Cache-Control": "private, max-age=31536000, immutable",
         "Content-Disposition": f'attachment; filename="{digest[:12]}.safetensors"',
     }
     if digest in request.if_none_match:

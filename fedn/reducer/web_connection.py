@@ -20,8 +20,7 @@ from typing import Any
 from cheroot.server import HTTPConnection, HTTPRequest
 
 from fedn.domain.ids import PROTOCOL_VERSION
-from fedn.reducer.gate import BODY_HERE
-from fedn.reducer.rest_errors import MAX_STRANGER_BYTES
+from fedn.reducer.rest_errors import BODY_HERE, MAX_BODY_BYTES
 
 MAX_HEAD_BYTES = 2**15
 GATHER_SECONDS = 20.0
@@ -83,7 +82,6 @@ class Wire:
         if not self._gathered or not self._complete():
             return False
         self._waiting, self._since = False, 0.0
-        self.environ[BODY_HERE] = self.body_here
         self._socket.settimeout(self._patience)
         return True
 
@@ -137,10 +135,14 @@ class Wire:
         length = int(lengths[-1]) if lengths else 0
         missing = head.end() + length - len(self._gathered)
         later = _BODY_LATER.search(text) is not None
-        self.body_here = missing <= 0 and not later
-        return missing <= 0 or later or length > MAX_STRANGER_BYTES
+        return missing <= 0 or later or length > MAX_BODY_BYTES
 
     # --- reading and writing in a thread ---------------------------------------------------------------
+
+    def head_read(self, length: int, later: bool) -> None:
+        """The head was taken out; what counts is the length as it was read there, not as it looked before."""
+        self.body_here = length <= len(self._gathered) and not later
+        self.environ[BODY_HERE] = self.body_here
 
     def read(self, size: int) -> bytes:
         """So many bytes, at most `READ_AT_ONCE`; fewer only if the peer has left."""
@@ -270,6 +272,7 @@ class Request(HTTPRequest):
         if b"Transfer-Encoding" in self.inheaders:
             self.simple_response("411 Length Required", "send a body with its Content-Length, not in chunks")
             return False
+        self.conn.wire.head_read(int(length or 0), later=b"Expect" in self.inheaders)
         return True
 
     def _readable(self, read: Callable[[], bool]) -> bool:

@@ -111,7 +111,7 @@ def http_options(url: str) -> dict[str, Any]:
     loopback = is_loopback(f"{httpx.URL(url).host}:0")
     return {
         "base_url": f"{url.rstrip('/')}/api/v1", "timeout": TIMEOUT, "trust_env": not loopback,
-        "follow_redirects": True, "headers": {"Fedn-Protocol": str(PROTOCOL_VERSION)},
+        "follow_redirects": False, "headers": {"Fedn-Protocol": str(PROTOCOL_VERSION)},
     }  # fmt: skip
 
 

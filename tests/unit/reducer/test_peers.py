@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from rounds import offer
+
 from fedn.domain import messages as m
 from fedn.domain.errors import LinkBroken
-from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, Incarnation
+from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation
 from fedn.reducer.peers import Hooks, Peer, longest_gone
 
 
@@ -127,3 +129,36 @@ async def test_a_new_link_takes_the_place_of_the_old_one_without_a_loss() -> Non
     await one.close()
     links[1].down.set()
     await asyncio.wait_for(watching, 10)
+
+
+class Talker:
+    """A combiner that speaks for clients, whoever they are."""
+
+    def __init__(self) -> None:
+        self.said = asyncio.Event()
+
+    async def watch(self, _: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]:
+        infos = tuple(m.ClientInfo(ClientId(name), name) for name in ("ann", "sybil"))
+        yield m.Snapshot(PROTOCOL_VERSION, CombinerName("a"), Incarnation("a1"), infos)
+        for name in ("bob", "mallory"):
+            yield m.ClientAttached(m.ClientInfo(ClientId(name), name))
+            yield m.ReleaseRequested(offer(ClientId(name)))
+        self.said.set()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_a_combiner_is_not_believed_about_clients_that_are_no_members() -> None:
+    talker, released = Talker(), list[ClientId]()
+    hooks = Hooks(nothing, nothing, nothing, lambda _, header: released.append(header.client), nothing,
+                  barred=lambda client: client not in ("ann", "bob"))  # fmt: skip
+    one = Peer(CombinerName("a"), "a:1", 1, lambda *_: talker, 0.01, hooks)
+    watching = asyncio.create_task(one.run())
+    await talker.said.wait()
+    assert one.station.clients == {"ann", "bob"}
+    assert released == ["bob"]
+    await one.close()
+    watching.cancel()
+    await asyncio.wait([watching])

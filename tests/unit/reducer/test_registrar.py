@@ -6,13 +6,12 @@ import threading
 
 import pytest
 
-from fedn.domain.errors import Conflict, Forbidden, InvalidInput, NotFound, Revoked, Unauthenticated
+from fedn.domain.errors import Busy, Conflict, Forbidden, InvalidInput, NotFound, Revoked, Unauthenticated
 from fedn.domain.identity import MEMBERS, PEOPLE, Role, parse_token
-from fedn.domain.ids import CombinerName
 from fedn.identity.certificates import issued_by, new_key, new_request, read_certificate
 from fedn.identity.network_dir import AUTHORITY_SECONDS
 from fedn.identity.tokens import new_token
-from fedn.reducer.registrar import MAX_USES, RENEW_WITHIN, Registrar, barred
+from fedn.reducer.registrar import MAX_USES, RENEW_WITHIN, RENEWALS, Registrar, barred
 
 HOUR = 3600.0
 
@@ -191,6 +190,20 @@ def test_also_after_it_has_expired_but_not_for_ever(net):
         net.registrar.renew(request, "10.0.0.1")
 
 
+def test_nobody_fills_the_audit_log_with_renewals(net):
+    keys = {name: new_key() for name in ("ann", "bob")}
+    requests = {name: new_request(key, Role.CLIENT, name) for name, key in keys.items()}
+    for request in requests.values():
+        net.registrar.join(net.token("client"), request, "", {}, "10.0.0.1")
+    for _ in range(RENEWALS):
+        net.registrar.renew(requests["ann"], "10.0.0.1")
+    with pytest.raises(Busy, match="client:ann has renewed too often"):
+        net.registrar.renew(requests["ann"], "10.0.0.1")
+    net.registrar.renew(requests["bob"], "10.0.0.1")
+    net.clock.ahead = HOUR / RENEWALS
+    net.registrar.renew(requests["ann"], "10.0.0.1")
+
+
 def test_nobody_renews_for_another(net):
     join(net, net.token("client"))
     for member, reason in (("ann", "not the key of client ann"), ("bob", "not a member")):
@@ -293,10 +306,10 @@ def test_a_reducer_that_starts_again_does_not_bring_a_revoked_token_back(net, by
 def test_a_revoked_member_is_out_for_ever(net, by):
     key = new_key()
     issued = join(net, net.token("combiner"), "combiner", "c1", key=key)
-    assert not barred(net.store, CombinerName("c1"))
+    assert not barred(net.store, Role.COMBINER, "c1")
     net.registrar.revoke_member(Role.COMBINER, "c1", by)
     assert [str(member.principal) for member in net.put_out] == ["combiner:c1"]
-    assert barred(net.store, CombinerName("c1"))
+    assert barred(net.store, Role.COMBINER, "c1")
     assert net.registrar.revoked() == ["combiner:c1"]
     for attempt in (
         lambda: net.registrar.member(issued.certificate),
@@ -313,7 +326,7 @@ def test_a_revoked_member_is_out_for_ever(net, by):
 
 
 def test_a_combiner_from_before_there_was_an_identity_is_not_spoken_with(net):
-    assert barred(net.store, CombinerName("old"))
+    assert barred(net.store, Role.COMBINER, "old")
 
 
 def test_who_can_not_be_revoked(net, by):

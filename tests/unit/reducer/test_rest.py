@@ -193,7 +193,7 @@ def test_an_incompatible_combiner_is_refused_by_its_body_too(http):
     assert_error(http.post("/api/v1/combiners", json=COMBINER | {"protocol": 7}), 426)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"[" * 100_000])
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"[" * 60_000])
 def test_a_body_that_is_not_an_object(http, data):
     answer = http.post("/api/v1/sessions", data=data, content_type="application/json")
     assert assert_error(answer, 400)["details"]["field"] == "body"

@@ -84,7 +84,7 @@ async def test_a_combiner_that_is_barred_is_not_looked_for_after_a_restart() -> 
         dialled.append((address, name))
         return Severable(lambda: None, lambda _: None)
 
-    reducer = Reducer(state, MemoryModels(), dial, EventHub(), Limits(), lambda name: name == "bad")
+    reducer = Reducer(state, MemoryModels(), dial, EventHub(), Limits(), lambda _, name: name == "bad")
     await reducer.start()
     assert dialled == [("good:1", "good")]
     reducer.redial()
