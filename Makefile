@@ -10,7 +10,12 @@ GENERATED := fedn/wire/pb
 
 INSTALL := $(PY) -m pip install --quiet --no-compile --disable-pip-version-check
 PROTOC := $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I $(GENERATED)=proto
-SANDBOX_FLAGS := $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
+# Of one example, what its own file asks for; else what EXTRAS names: EXTRAS='keras plot', or all.
+ALL_EXTRAS := keras torch sklearn plot pandas mlflow tensorboard
+ABOUT := $(firstword $(wildcard examples/$(EXAMPLE)/example.yaml $(EXAMPLE)/example.yaml))
+EXTRAS ?= $(if $(ABOUT),$(shell sed -n 's/^extras: *\[\(.*\)\].*/\1/p' $(ABOUT) | tr , ' '))
+EXTRA_STAMPS := $(addprefix $(VENV)/.extra-,$(if $(filter all,$(EXTRAS)),$(ALL_EXTRAS),$(EXTRAS)))
+SANDBOX_FLAGS := $(if $(EXAMPLE),--example $(EXAMPLE)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(CLIENTS),--clients $(CLIENTS)) \
 	$(if $(COMBINERS),--combiners $(COMBINERS))
 CHAOS_FLAGS := $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
@@ -22,7 +27,7 @@ help: ## List these commands
 	@echo
 	@echo "  ARGS=... is passed on by most of them, for example: make test ARGS='-k codec -x'"
 
-dev: $(VENV)/.dev $(PROTO_VENV)/.ready ## Make .venv with everything that working on fedn needs
+dev: $(VENV)/.dev $(PROTO_VENV)/.ready $(EXTRA_STAMPS) ## Make .venv with everything that working on fedn needs (EXTRAS=all)
 
 check: $(VENV)/.dev proto-check ## Format, lint, types, layers, generated code, known vulnerabilities
 	$(BIN)/ruff format --check .
@@ -39,7 +44,7 @@ fuzz: $(VENV)/.dev ## Hostile inputs for everything that reads what others send 
 	FEDN_FUZZ_RUNS=$(or $(RUNS),10000) FEDN_FUZZ_SEED=$(SEED) $(PY) -m pytest tests/fuzz --timeout=3600 $(ARGS)
 	$(PY) tests/fuzz/guided.py $(or $(RUNS),10000)
 
-sandbox: $(VENV)/.sandbox ## Train a whole federation on this machine (ROUNDS=, CLIENTS=, COMBINERS=)
+sandbox: $(VENV)/.sandbox $(EXTRA_STAMPS) ## Train a whole federation on this machine (EXAMPLE=, ROUNDS=, CLIENTS=, COMBINERS=)
 	@exec $(BIN)/fedn sandbox $(SANDBOX_FLAGS) $(ARGS)
 
 proto: $(PROTO_VENV)/.ready ## Generate the wire code from proto/fedn.proto
@@ -94,6 +99,14 @@ $(VENV)/.dev: pyproject.toml | $(PY)
 	@echo "Installing the development tools into $(VENV) ..."
 	@$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.sandbox
+
+# After the others: they install fedn itself. TORCH= is what pip is told to install for PyTorch, where that
+# is not to be the newest with CUDA.
+$(VENV)/.extra-%: pyproject.toml | $(VENV)/.sandbox
+	@echo "Installing what '$*' needs into $(VENV) (once) ..."
+	@$(if $(and $(TORCH),$(filter torch,$*)),$(INSTALL) $(TORCH))
+	@$(INSTALL) --editable '.[$*]'
+	@touch $@
 
 $(PROTO_VENV)/.ready: | $(PY)
 	$(PY) -m venv $(PROTO_VENV)

@@ -12,7 +12,7 @@ import ipaddress
 import os
 import re
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -31,9 +31,10 @@ from pydantic import (
 )
 
 from fedn.domain.errors import InvalidConfig, InvalidInput
+from fedn.domain.hours import parse_hours
 from fedn.domain.identity import TokenText, parse_token
-from fedn.domain.ids import check_id
-from fedn.domain.plan import Scalar
+from fedn.domain.ids import check_digest, check_id
+from fedn.domain.plan import RESERVED, Scalar
 
 INSECURE_FLAG = "--insecure-no-tls-no-auth"
 HIDDEN = "***"
@@ -57,11 +58,14 @@ class Settings(BaseModel):
 
     log_level: LogLevel = _set("info", "Least level that is logged: debug, info, warning, error.")
     log_json: bool = _set(False, "Log one JSON object per line instead of plain text.")
+    insecure_no_tls_no_auth: bool = _set(
+        False, "INSECURE: speak with other machines, with neither encryption nor login."
+    )
 
     @property
     def insecure(self) -> bool:
-        """Whether this process speaks with other machines without encryption and login."""
-        return False
+        """Whether this process may speak with other machines without encryption and login."""
+        return self.insecure_no_tls_no_auth
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON form; a settings file with these values means the same."""
@@ -72,13 +76,6 @@ class _Listener(Settings):
     """A tier that opens a port: on loopback, or with an identity, or loudly insecure."""
 
     host: str = _set("127.0.0.1", "Address to listen on.")
-    insecure_no_tls_no_auth: bool = _set(
-        False, "INSECURE: listen where others can reach it, with neither encryption nor login."
-    )
-
-    @property
-    def insecure(self) -> bool:
-        return self.insecure_no_tls_no_auth
 
 
 class _Joiner(Settings):
@@ -100,6 +97,11 @@ class _Joiner(Settings):
         """Whether the reducer is one that asks who calls."""
         return self.reducer.startswith("https://")
 
+    @property
+    def plain_beyond(self) -> bool:
+        """Whether the reducer is another machine, and spoken with in plain HTTP."""
+        return not (self.secured or is_loopback(urlsplit(self.reducer).hostname or ""))
+
     def token(self) -> TokenText | None:
         """The token to join with; None if none was given. Raises InvalidConfig; never shows the text."""
         text = self.join.get_secret_value()
@@ -117,6 +119,14 @@ class _Joiner(Settings):
         if (self.join.get_secret_value() or self.join_file) and not self.secured:
             problem = f"{self.reducer!r} is plain HTTP, on which everybody could read the token"
             raise InvalidConfig("reducer", problem, "give the https:// address of the network")
+        check_insecure(self, self.secured)
+        if self.plain_beyond and not self.insecure:
+            raise InvalidConfig(
+                "reducer",
+                f"{self.reducer!r} is plain HTTP to another machine: anybody on the way can change it all",
+                "give its https:// address and, for the first start, a token as --join-file; "
+                f"or give {INSECURE_FLAG} if nobody else is on this network",
+            )
         if self.ca_bundle:
             _beginning("ca_bundle", self.ca_bundle, 1)
         return self
@@ -160,9 +170,24 @@ class ReducerSettings(_Listener):
         "PEM file of a certificate that browsers know already, with its chain; empty for the network's own.",
     )
     https_key: str = _set("", "PEM file of the key of https_certificate.")
+    observers: Sequence[str] = _set(
+        [],
+        "Where sessions are told of, too, as name:location: tensorboard:FOLDER, or mlflow: and the address "
+        "or folder of a tracking store; none for nowhere.",
+        max_length=8,
+    )
+
+    @model_validator(mode="after")
+    def _told(self) -> Self:
+        for observer in self.observers:
+            if not re.fullmatch(r"[\w.-]+:.+", observer):
+                remedy = "give name:location, such as tensorboard:runs"
+                raise InvalidConfig("observers", f"{observer!r} names no location", remedy)
+        return self
 
     @model_validator(mode="after")
     def _identity(self) -> Self:
+        check_insecure(self, bool(self.network_dir))
         check_listen(self, bool(self.network_dir), "give network_dir, which `fedn network init` makes")
         if bool(self.https_certificate) != bool(self.https_key):
             missing = "https_key" if self.https_certificate else "https_certificate"
@@ -227,16 +252,54 @@ class ClientSettings(_Joiner):
     )
     app: str = _set("", "Your code as module:factory or file.py:factory; it makes the object that trains.")
     app_options: Mapping[str, Scalar] = _set({}, "Keyword arguments for the factory, as name=value.")
+    data: str = _set(
+        "",
+        "Your data: a path, or any text that packages understand. Given instead of app, this client runs the "
+        "compute packages of its sessions.",
+    )
+    allow: Sequence[str] = _set([], "Digests of the only packages that may run here; none for any.")
+    hyperparameters: Mapping[str, Scalar] = _set(
+        {}, "Hyperparameters that go over those of the plan, as name=value."
+    )
+    predictions: str = _set("", "Folder for predictions; empty for one in state_dir.")
+    environments: bool = _set(True, "Install what packages require, each into an environment of its own.")
+    unconfined: bool = _set(False, "Let package code read and write whatever this user can.")
+    memory: ByteSize = _set(
+        0,
+        "Most memory that each process with your code may have, in bytes or as '8GiB'; 0 for no limit.",
+        ge=0,
+    )
+    worker_memory: ByteSize = _set(
+        4 * 2**30, "Memory above which a package's worker is started anew between tasks; 0 for never.", ge=0
+    )
+    task_timeout: float = _set(86_400.0, "Seconds that a task of a package may take.", gt=0, le=604_800)
+    share_errors: bool = _set(
+        False, "Tell the network what an error of your code says (it may quote data), not only its kind."
+    )
+    sessions: Sequence[str] = _set(
+        [], "Ids of the only sessions that it takes part in, or patterns such as 's-202611*'; none for any."
+    )
+    hours: str = _set(
+        "",
+        "Local hours in which it takes part, such as '20:00-06:00' or 'mon-fri 18:00-08:00, sat-sun'; "
+        "empty for always.",
+    )
+    leave_within: float = _set(
+        300.0,
+        "Seconds that what is under way is given when it pauses or its hours end; then it is stopped.",
+        ge=0,
+        le=604_800,
+    )
+    cpus: int = _set(0, "Most processors that its training may use; 0 for all.", ge=0, le=4096)
+    ledger_files: int = _set(
+        16, "Files of 64 MiB that the ledger of what left this machine may have.", ge=1, le=10_000
+    )
     combiner: str = _set("", "Name of the combiner it would rather have; empty for the least loaded.")
     keep_updates: bool = _set(False, "Keep settled updates beside the journal, for audits.")
     journal_bytes: ByteSize = _set(
         8 * 2**30, "Most bytes of unsettled updates that are kept, or as '8GiB'.", gt=0
     )
     cache_models: int = _set(2, "Downloaded models that are kept.", ge=1, le=1000)
-
-    @property
-    def insecure(self) -> bool:
-        return not self.secured and not is_loopback(urlsplit(self.reducer).hostname or "")
 
     @model_validator(mode="after")
     def _names(self) -> Self:
@@ -246,6 +309,22 @@ class ClientSettings(_Joiner):
         if self.app and not re.fullmatch(r".+:[\w.]+", self.app):
             remedy = "give module:factory or file.py:factory"
             raise InvalidConfig("app", f"{self.app!r} names no factory", remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _say(self) -> Self:
+        _as_config("hours", parse_hours, self.hours)
+        return self
+
+    @model_validator(mode="after")
+    def _packages(self) -> Self:
+        if self.app and self.data:
+            remedy = "give app for code of your own, or data for the packages of the network"
+            raise InvalidConfig("data", "is given beside app", remedy)
+        for digest in self.allow:
+            _as_config("allow", check_digest, digest)
+        if reserved := [name for name in self.hyperparameters if name in RESERVED]:
+            raise InvalidConfig(f"hyperparameters.{reserved[0]}", "is for the plan to set", "leave it out")
         return self
 
 
@@ -264,11 +343,15 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check_listen(settings: _Listener, identified: bool, remedy: str) -> None:
-    """Refuse to listen beyond loopback without an identity, unless told loudly; raises InvalidConfig."""
+def check_insecure(settings: Settings, identified: bool) -> None:
+    """Refuse the flag for a network without identity where there is one; raises InvalidConfig."""
     if identified and settings.insecure:
         problem = "contradicts the identity that this network has"
         raise InvalidConfig("insecure_no_tls_no_auth", problem, "leave it out")
+
+
+def check_listen(settings: _Listener, identified: bool, remedy: str) -> None:
+    """Refuse to listen beyond loopback without an identity, unless told loudly; raises InvalidConfig."""
     if not (identified or settings.insecure or is_loopback(settings.host)):
         raise InvalidConfig(
             "host",
@@ -325,8 +408,12 @@ def is_secret(kind: type[Settings], key: str) -> bool:
 
 
 def _checked_id(field: str, value: str) -> None:
+    _as_config(field, check_id, value)
+
+
+def _as_config(field: str, check: Callable[[str, str], object], value: str) -> None:
     try:
-        check_id(field, value)
+        check(field, value)
     except InvalidInput as error:
         raise InvalidConfig(field, str(error.details["problem"]), str(error.details["remedy"])) from None
 
@@ -447,6 +534,7 @@ def _from_text(kind: type[Settings], key: str, text: str) -> Any:
 _WORDS: Mapping[Any, str] = {
     int: "a whole number", float: "a number", bool: "true or false", str: "a text", Path: "a path",
     SecretStr: "a text",
+    Sequence[str]: "a list of texts",
     ByteSize: "a number of bytes such as 1000000 or 4GiB", LogLevel: "debug, info, warning or error",
 }  # fmt: skip
 

@@ -49,6 +49,16 @@ def warn_insecure(component: str, host: str) -> None:
     )
 
 
+def warn_plain(component: str, reducer: str) -> None:
+    """Say loudly, at the head of the log, that this process speaks plainly with other machines."""
+    logging.getLogger(f"fedn.{component}").warning(
+        "INSECURE: speaking with %s and its network without encryption or login (--insecure-no-tls-no-auth). "
+        "Whoever is on the way can read and change everything, and be the network. Use it on a closed "
+        "network only.",
+        reducer,
+    )
+
+
 def tell_plain(component: str, host: str) -> None:
     """Say once, at the head of the log, that nobody is asked who they are, as only this machine is let in."""
     logging.getLogger(f"fedn.{component}").info(

@@ -6,16 +6,17 @@ Numerics are plain functions on numpy arrays; the network is async. Everything r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from fedn.domain import messages as m
-from fedn.domain.identity import Member, Role, StoredEntry, Token
+from fedn.domain.identity import AuditNote, Member, Role, StoredEntry, Token
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
 from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
@@ -33,37 +34,94 @@ Tensors: TypeAlias = Mapping[str, npt.NDArray[Any]]
 class Aggregator(Protocol):
     """Four verbs, after TensorFlow Federated's aggregation core: accumulate, merge, can report, report.
 
-    The intermediate is one flat float64 vector per part, Σ w·x in layout order. It never surfaces.
+    The intermediate is one flat float64 vector per part, such as Σ w·x in layout order. It never surfaces,
+    and nothing else travels from combiner to reducer. One object serves any number of vectors and threads:
+    it remembers nothing of them.
     """
 
+    @property
+    def mergeable(self) -> bool:
+        """Whether parts merge: `merge` of two combiners' parts is what one combiner with all updates has.
+
+        Where they don't, a session runs at one combiner, and its rounds come in one part.
+        """
+
+    def elements(self, layout: Layout) -> int:
+        """The length of the vector; unless a subclass says otherwise that of the mean."""
+        return layout.float_elements
+
     def zero(self, layout: Layout) -> Vector:
-        """An empty sum, shape (layout.float_elements,)."""
+        """An empty sum, shape (elements(layout),)."""
 
     def accumulate(self, total: Vector, data: memoryview, layout: Layout, weight: int) -> None:
-        """Add weight · x in place; ``data`` is the update's data buffer (without the header)."""
+        """Add an update of ``weight`` examples in place; ``data`` is its data buffer (without the header).
+
+        Its numbers are finite, its layout is checked, and ``weight`` is at least 1.
+        """
 
     def merge(self, total: Vector, part: Vector) -> None:
         """Add another sum to the running total in place."""
 
     def report(self, total: Vector, weight: int) -> Vector:
-        """The mean, in place. Raises InvalidInput when weight is 0."""
+        """The mean, shape (layout.float_elements,), which may lie in ``total``; that is used up.
+
+        ``weight`` is Σ examples. Raises InvalidInput when it is 0.
+        """
 
 
 class ServerOptimizer(Protocol):
-    """From the mean of the clients' models to the next global model, elementwise on float64 blocks."""
+    """From the mean of the clients' models to the next global model, elementwise on float64 blocks.
 
-    def step(self, base: Vector, mean: Vector) -> Vector:
-        """The new values; ``base`` and ``mean`` are the same block of the flat vector."""
+    Built with those of ``learning_rate``, ``momentum``, ``beta2`` and ``epsilon`` that its constructor
+    names. What it remembers between rounds is in its slots alone, which are kept with the trail.
+    """
+
+    @property
+    def slots(self) -> Mapping[str, float]:
+        """Names of what is remembered of every averaged element, with its value before the first step."""
+
+    def step(self, base: Vector, mean: Vector, memory: Mapping[str, Vector], number: int) -> Vector:
+        """The new values of a block, in its shape, in float64.
+
+        ``base``, ``mean`` and each slot's vector in ``memory`` are the same block; those of ``memory`` are
+        updated in place. ``number`` counts the session's steps from 1. The outcome depends on these
+        arguments alone: a block is stepped more than once, and blocks may be cut anywhere.
+        """
 
 
 class Helper(Protocol):
-    """Tensors to a framework's model and back. Names and dtypes survive the round trip."""
+    """Tensors to a framework's model and back, called without arguments to make one.
+
+    Names, their order, shapes and dtypes survive the round trip and are the same in every process; what a
+    model does not train may stay at home. bfloat16 comes as float32 and goes as ``ml_dtypes.bfloat16``.
+    Raises InvalidModel naming the tensor or the app's method. Tested by
+    `fedn.testing.contracts.helper.HelperContract`.
+    """
 
     def load(self, tensors: Tensors, app: Any) -> Any:
-        """What the app's train() and validate() receive."""
+        """What the app's train() and validate() receive, with copies of ``tensors``."""
 
     def dump(self, model: Any) -> dict[str, npt.NDArray[Any]]:
-        """The tensors of what train() returned."""
+        """The tensors of what train() returned, as copies."""
+
+
+@runtime_checkable
+class ProximalHelper(Helper, Protocol):
+    """A helper that can add FedProx's proximal term to a training that knows nothing of it."""
+
+    def proximal(self, model: Any, mu: float) -> AbstractContextManager[None]:
+        """Inside, gradients get mu · (w - w0) added before every optimizer step; w0 is w at entry.
+
+        mu = 0 changes nothing. Raises InvalidInput when it is left without a step on ``model``.
+        """
+
+
+@runtime_checkable
+class SavingHelper(Helper, Protocol):
+    """A helper that can write a model as its framework does."""
+
+    def save(self, model: Any, path: Path) -> None:
+        """Raises InvalidInput for a path that the framework does not take."""
 
 
 class ClientSelector(Protocol):
@@ -84,6 +142,17 @@ class ModelInfo:
     size: int
     name: str
     origin: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PackageInfo:
+    """A compute package as it was uploaded. ``manifest`` is its `fedn.yaml` in plain JSON values."""
+
+    digest: Digest
+    size: int
+    name: str
+    manifest: Mapping[str, Any]
     created_at: float
 
 
@@ -125,11 +194,13 @@ class MetricRow:
 class IdentityStore(Protocol):
     """Tokens, members, audit log. Every write is durable when the call returns; safe from many threads.
 
+    A change and the entry that its ``note`` becomes are written in one step: both or none. What was so
+    already, such as a second revocation, is no change and gets no entry; joining and renewing always do.
     Raises InvalidInput for values that can't be kept, Damaged for rows that can't be read, and
     StoreUnavailable.
     """
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, note: AuditNote | None = None) -> None:
         """Idempotent for the very same token: its uses and revocation stay. Conflict for another one."""
 
     def token(self, token: str) -> Token:
@@ -138,20 +209,23 @@ class IdentityStore(Protocol):
     def tokens(self, limit: int = 1000) -> Sequence[Token]:
         """Newest first."""
 
-    def revoke_token(self, token: str, now: float) -> Token:
+    def revoke_token(self, token: str, now: float, note: AuditNote | None = None) -> Token:
         """The revoked token; revoked again it keeps its first time. Raises NotFound."""
 
-    def enroll(self, member: Member, now: float) -> Member:
+    def enroll(self, member: Member, now: float, note: AuditNote | None = None) -> Member:
         """Use ``member.token`` once and add the member, in one step; returns it as stored.
 
         The same member (role, id) with the same key again, by the same token, uses nothing up and gets
         its newest ``name``, ``labels`` and times: a join whose answer was lost. By another token it uses
         that one. Raises NotFound for no such token, Revoked for a revoked member, Unauthenticated with
         `Token.fault`, InvalidInput if the token is for another role, and Conflict if the id belongs to
-        another key; then nothing is used up.
+        another key, or a client could be mistaken for another member: by an id that is the name of one
+        who is not revoked, or by a new name that is the id of any. Then nothing is used up.
         """
 
-    def renew(self, role: Role, member: str, renewed_at: float, expires_at: float) -> Member:
+    def renew(
+        self, role: Role, member: str, renewed_at: float, expires_at: float, note: AuditNote | None = None
+    ) -> Member:
         """The member as stored; its ``expires_at`` never goes back. Raises NotFound, Revoked."""
 
     def member(self, role: Role, member: str) -> Member:
@@ -163,15 +237,18 @@ class IdentityStore(Protocol):
     def revoked(self, now: float, limit: int = 1000) -> Sequence[Member]:
         """Revoked members with a certificate that lasts beyond ``now``; those revoked last first."""
 
-    def revoke_member(self, role: Role, member: str, now: float) -> Member:
+    def revoke_member(self, role: Role, member: str, now: float, note: AuditNote | None = None) -> Member:
         """The revoked member; revoked again it keeps its first time. Raises NotFound."""
 
-    def revoke_joined(self, token: str, now: float) -> Sequence[Member]:
-        """Revoke everyone who joined by a token, in one step; returns those who were not revoked yet."""
+    def revoke_joined(
+        self, token: str, now: float, note: Callable[[Member], AuditNote] | None = None
+    ) -> Sequence[Member]:
+        """Revoke everyone who joined by a token, in one step; returns those who were not revoked yet.
 
-    def append_audit(
-        self, at: float, actor: str, event: str, subject: str, details: Mapping[str, Any]
-    ) -> StoredEntry:
+        ``note`` says what is to be written of each.
+        """
+
+    def append_audit(self, note: AuditNote) -> StoredEntry:
         """Chain an entry to the newest one, in one step. Raises InvalidInput if it is too long or no JSON."""
 
     def audit(self, after: int = 0, limit: int = 1000) -> Sequence[StoredEntry]:
@@ -233,6 +310,15 @@ class StateStore(Protocol):
 
     def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
         """Newest first."""
+
+    def add_package(self, info: PackageInfo) -> None:
+        """Idempotent by digest, as with models. Raises InvalidInput if the manifest is no JSON."""
+
+    def package(self, digest: Digest) -> PackageInfo:
+        """Raises NotFound, and Damaged if what is stored of it can't be read."""
+
+    def packages(self, limit: int = 1000) -> Sequence[PackageInfo]:
+        """Newest first. Raises Damaged."""
 
     def put_combiner(self, info: CombinerInfo) -> None: ...
 
@@ -359,13 +445,39 @@ class Observer(Protocol):
     def observe(self, observed: Observed) -> None: ...
 
 
+class Exporter(Protocol):
+    """Carries what happens to somewhere else, such as an experiment tracker; built with ``location``, a text.
+
+    It is called in one thread of its own, so it may block; what it raises is logged, and it is told of the
+    next event.
+    """
+
+    @property
+    def events(self) -> Collection[str]:
+        """Names of the events that it is told of."""
+
+    def observe(self, observed: Observed) -> None: ...
+
+    def close(self) -> None:
+        """Nothing is told any more."""
+
+
 class Trainer(Protocol):
-    """Runs the user's code on a client. Blocking; called in a worker thread."""
+    """Runs the user's code on a client. Blocking; called in a worker thread, one task at a time.
 
-    def train(self, model: memoryview, task: m.Task) -> Trained: ...
+    ``model`` is a whole model file, ``package`` the archive that ``task.package`` names (None without one).
+    Raises InvalidInput saying in a sentence what is wrong with the code, the data or the task.
+    """
 
-    def validate(self, model: memoryview, task: m.Task) -> tuple[int, Mapping[str, float]]:
-        """(examples, metrics)."""
+    def train(self, model: memoryview, task: m.Task, package: memoryview | None = None) -> Trained: ...
+
+    def report(
+        self, model: memoryview, task: m.Task, package: memoryview | None = None
+    ) -> tuple[int, Mapping[str, float]]:
+        """(examples, metrics) of a validation, a check or a prediction, as ``task.kind`` says."""
+
+    def cancel(self, task: m.Task) -> None:
+        """Nobody waits for this task: end it if it is at work, where that is possible. From any thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,7 +491,9 @@ class Trained:
 
 
 __all__ = [
-    "Aggregator", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink", "Dial", "Helper",
-    "IdentityStore", "Journal", "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PartHeader",
-    "ReducerLink", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained", "Trainer", "Vector",
+    "Aggregator", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink", "Dial",
+    "Exporter", "Helper",
+    "IdentityStore", "Journal", "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PackageInfo",
+    "PartHeader", "ReducerLink", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained",
+    "Trainer", "Vector",
 ]  # fmt: skip

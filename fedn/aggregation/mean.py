@@ -12,16 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from fedn.aggregation.blocks import decode, float_blocks, scratch_for
+from fedn.aggregation.faults import blamed, checked
 from fedn.domain.errors import InvalidInput
 from fedn.domain.model import Layout
 from fedn.ports import Aggregator, Vector
 
+AGGREGATOR = "aggregator"
+"""The plan field that is to blame for bad sums."""
 
-class Mean:
-    """Implements `fedn.ports.Aggregator`. Holds nothing, so any number of threads may share one."""
+
+class Mean(Aggregator):
+    """Σ w·x. An aggregator of your own may begin here: change the weight, or carry more sums."""
+
+    mergeable = True
 
     def zero(self, layout: Layout) -> Vector:
-        return np.zeros(layout.float_elements, np.float64)
+        return np.zeros(self.elements(layout), np.float64)
 
     def accumulate(self, total: Vector, data: memoryview, layout: Layout, weight: int) -> None:
         """Add weight · x in place; the numbers must have passed `check_finite`."""
@@ -43,6 +49,22 @@ class Mean:
             return np.divide(total, float(weight), out=total)
 
 
+def elements_of(aggregator: Aggregator, layout: Layout) -> int:
+    """The length of its vector. Raises InvalidInput unless that is a length."""
+    with blamed(AGGREGATOR, aggregator):
+        elements = aggregator.elements(layout)
+    if type(elements) is not int or elements < 0:
+        raise InvalidInput(AGGREGATOR, f"its vector has {elements!r} elements", "give a whole number")
+    return elements
+
+
+def empty_sum(aggregator: Aggregator, layout: Layout) -> Vector:
+    """Its zero. Raises InvalidInput unless that is a float64 vector of its length."""
+    with blamed(AGGREGATOR, aggregator):
+        zero = aggregator.zero(layout)
+    return checked(AGGREGATOR, aggregator, zero, elements_of(aggregator, layout))
+
+
 @dataclass(slots=True)
 class _Sum:
     total: Vector
@@ -57,12 +79,17 @@ class PartMerger:
     """
 
     def __init__(self, layout: Layout, averaging: str, aggregator: Aggregator | None = None) -> None:
+        """Raises InvalidInput: 'simple' needs plain sums, and is for the mean alone."""
         if averaging not in ("weighted", "simple"):
             raise InvalidInput("averaging", f"{averaging!r} is unknown", "choose one of weighted, simple")
-        self._elements = layout.float_elements
-        self._simple = averaging == "simple"
         self._aggregator = aggregator or Mean()
+        self._simple = averaging == "simple"
+        if self._simple and type(self._aggregator) is not Mean:
+            raise InvalidInput("averaging", "'simple' averages means alone", "use the aggregator 'mean'")
+        self.elements = elements_of(self._aggregator, layout)
+        self._outcome = layout.float_elements
         self._sums: dict[str, _Sum] = {}
+        self._torn = False
 
     @property
     def weight(self) -> int:
@@ -70,34 +97,45 @@ class PartMerger:
         return sum(item.weight for item in self._sums.values())
 
     def merge(self, combiner: str, part: Vector, weight: int) -> None:
-        """Add Σ w·x, shape (layout.float_elements,), and Σ w of one part; weight 0 is ignored.
+        """Add the vector of one part, shape (elements,), and its Σ w; weight 0 is ignored.
+
+        A second part of an aggregator whose parts don't merge spoils the round: see `report`.
 
         Raises:
-            InvalidInput: the part has another length than the layout.
+            InvalidInput: the part has another length than the aggregator's, or the aggregator failed.
         """
         if weight == 0:
             return
-        if part.shape != (self._elements,):
-            raise InvalidInput("part", f"from {combiner} holds {part.size} numbers, not {self._elements}")
+        if part.shape != (self.elements,):
+            raise InvalidInput("part", f"from {combiner} holds {part.size} numbers, not {self.elements}")
         key = combiner if self._simple else ""
         known = self._sums.get(key)
         if known is None:
             self._sums[key] = _Sum(np.require(part, np.float64, ["C", "W"]), weight)
-        else:
+            return
+        if not self._aggregator.mergeable:
+            self._torn = True
+            return
+        with blamed(AGGREGATOR, self._aggregator):
             self._aggregator.merge(known.total, part)
-            known.weight += weight
+        known.weight += weight
 
     def report(self) -> Vector:
         """The mean, shape (layout.float_elements,); the sums are used up.
 
         Raises:
-            InvalidInput: nothing was merged.
+            InvalidInput: nothing was merged, parts came that don't merge, or the aggregator failed.
         """
+        if self._torn:
+            raise InvalidInput(AGGREGATOR, "its parts don't merge, and the round came in several")
         # By name, not by arrival: the same parts then give the same bits.
         sums = [self._sums.pop(key) for key in sorted(self._sums)]
         if not sums:
             raise InvalidInput("parts", "no part holds an update", "wait for at least one update")
-        mean = self._aggregator.report(sums[0].total, sums[0].weight)
-        for item in sums[1:]:
-            self._aggregator.merge(mean, self._aggregator.report(item.total, item.weight))
-        return self._aggregator.report(mean, len(sums)) if self._simple else mean
+        with blamed(AGGREGATOR, self._aggregator):
+            mean = self._aggregator.report(sums[0].total, sums[0].weight)
+            for item in sums[1:]:
+                self._aggregator.merge(mean, self._aggregator.report(item.total, item.weight))
+            if self._simple:
+                mean = self._aggregator.report(mean, len(sums))
+        return checked(AGGREGATOR, self._aggregator, mean, self._outcome)

@@ -19,24 +19,34 @@ def model() -> None:
 
 
 @model.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@click.option("--name", default=None, help="What people call it; without it the file's name.")
+@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--url", "address", metavar="URL", help="The http:// or https:// address of a file instead.")
+@click.option("--from", "target", metavar="MODULE:FUNCTION",
+              help="A function that returns a model instead: module:name or file.py:name.")  # fmt: skip
+@click.option("--name", default=None, help="What people call it; else the file's or the function's name.")
 @remote
-def seed(file: Path, name: str | None, at: Where, as_json: bool) -> None:
-    """Upload a safetensors file as the model that sessions start from.
+def seed(
+    file: Path | None, address: str | None, target: str | None, name: str | None, at: Where, as_json: bool
+) -> None:
+    """Upload a model that sessions start from: a safetensors file, or what a function of yours returns.
 
+    That may be a Keras, PyTorch or scikit-learn model, a dict of arrays, or the path or address of a file.
     Its numbers must be finite. Prints its digest, by which every command knows it.
 
     \b
     Examples:
       fedn model seed seed.safetensors
-      fedn model seed seed.safetensors --name digits --json
+      fedn model seed --from my_model.py:build --name mnist
+      fedn model seed --url https://example.org/seed.safetensors --json
     """
+    if sum(given is not None for given in (file, address, target)) != 1:
+        raise click.UsageError("Give a FILE, --url or --from.")
     from fedn.cli.rest_client import connect
-    from fedn.cli.transfers import upload
+    from fedn.cli.transfers import made_by, upload
 
     with connect(at) as reducer:
-        info = upload(reducer, file, file.stem if name is None else name, as_json)
+        source = made_by(target) if target is not None else (file or address)
+        info = upload(reducer, source, name, as_json)
     if as_json:
         screen.put_json(info)
     else:
@@ -67,23 +77,38 @@ def listing(at: Where, as_json: bool) -> None:
 
 
 @model.command()
-@click.argument("digest")
+@click.argument("digest", required=False)
+@click.option("--best", "session_id", metavar="SESSION", help="The best model of this session instead.")
+@click.option("--metric", default="", help="Validation metric that --best goes by; else the session's.")
+@click.option("--direction", type=click.Choice(["max", "min"]), default=None,
+              help="Whether a higher or a lower metric is better.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False),
               help="Where to put it; without it <digest>.safetensors here.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @remote
-def download(digest: str, output: Path | None, force: bool, at: Where, as_json: bool) -> None:
+def download(
+    digest: str | None, session_id: str | None, metric: str, direction: str | None,
+    output: Path | None, force: bool, at: Where, as_json: bool,
+) -> None:  # fmt: skip
     """Download a model and check its sha256. A download that broke off goes on where it was.
 
     DIGEST may be any beginning of it (eight letters, say) that no other model has.
 
-    Example: fedn model download 3f2a -o digits.safetensors
+    \b
+    Examples:
+      fedn model download 3f2a -o digits.safetensors
+      fedn model download --best SESSION --metric loss --direction min
     """
     from fedn.cli.rest_client import connect
     from fedn.cli.transfers import fetch
 
+    if (digest is None) == (session_id is None):
+        raise click.UsageError("Give a DIGEST, or --best SESSION.")
     with connect(at) as reducer:
-        whole = reducer.model(digest)
+        if session_id is not None:
+            path = f"/sessions/{reducer.session(session_id)}/best"
+            digest = reducer.get(path, metric=metric, direction=direction or "")["model"]
+        whole = reducer.model(str(digest))
         target = output or Path(f"{whole[:12]}.safetensors")
         size = fetch(reducer, whole, target, force, as_json)
     if as_json:

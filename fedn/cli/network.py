@@ -113,23 +113,26 @@ def state(member: dict[str, Any]) -> str:
 @network.command()
 @click.argument("name")
 @click.option("--role", type=ROLE, help="Whether a client or a combiner is meant, where both have the name.")
+@click.option("--exact", is_flag=True, help="NAME is the member's id, whatever others are called.")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @remote
-def revoke(name: str, role: str | None, yes: bool, at: Where, as_json: bool) -> None:
+def revoke(name: str, role: str | None, exact: bool, yes: bool, at: Where, as_json: bool) -> None:
     """Send a client or combiner away: its certificate is refused within seconds, its streams end.
 
-    NAME is the member's id, or its name where no other has it. There is no way back for that id: a
-    client comes again with a fresh state folder and a new token, a combiner also needs a new name.
+    NAME is the member's id or its name; nobody is sent away while it could be another's. There is no way
+    back for that id: a client comes again with a fresh state folder and a new token, a combiner also needs
+    a new name.
 
     \b
     Examples:
       fedn network revoke clinic-3
+      fedn network revoke clinic-3-5a1f09c2 --exact
       fedn network revoke combiner-2 --role combiner --yes
     """
     from fedn.cli.rest_client import connect
 
     with connect(at) as reducer:
-        member = the_one(reducer.get("/members")["members"], name, role)
+        member = the_one(reducer.get("/members")["members"], name, role, exact)
         if not yes:
             confirm(f"Revoke {member['role']} {member['member']}?")
         path = f"/members/{member['role']}/{member['member']}/revoke"
@@ -140,17 +143,26 @@ def revoke(name: str, role: str | None, yes: bool, at: Where, as_json: bool) -> 
         click.echo(f"{member['role'].capitalize()} {member['member']} is revoked.")
 
 
-def the_one(members: Sequence[dict[str, Any]], name: str, role: str | None) -> dict[str, Any]:
-    """The member that ``name`` is the id of, or the only one that is called so, if any still may come in."""
+def the_one(
+    members: Sequence[dict[str, Any]], name: str, role: str | None, exact: bool = False
+) -> dict[str, Any]:
+    """The only member whose id is ``name`` or, unless ``exact``, who is called so and still may come in.
+
+    If none may any more, the only one that was called so.
+    """
     asked = [m for m in members if role in (None, m["role"])]
-    exact = [m for m in asked if m["member"] == name]
-    called = [m for m in asked if m["name"] == name]
-    found = exact or [m for m in called if not m["revoked_at"]] or called
+    by_id = [m for m in asked if m["member"] == name]
+    called = [m for m in asked if m["name"] == name and m["member"] != name and not exact]
+    found = by_id + [m for m in called if not m["revoked_at"]] or called
     if not found:
         raise NotFound(f"There is no member {name[:80]!r}. `fedn network members` shows all.", member=name)
     if len(found) > 1:
         some = ", ".join(f"{m['role']} {m['member']}" for m in found[:3])
-        roles = {m["role"] for m in found}
-        remedy = "add --role client or --role combiner" if len(roles) > 1 else "give the id of one"
+        if by_id and len(found) > len(by_id):
+            remedy = "add --exact for the one whose id that is, or give the id of another"
+        elif len({m["role"] for m in found}) > 1:
+            remedy = "add --role client or --role combiner"
+        else:
+            remedy = "give the id of one"
         raise InvalidInput("NAME", f"{name!r} is {len(found)} members ({some})", remedy)
     return found[0]

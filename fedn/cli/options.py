@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -97,6 +97,19 @@ def _scalar(text: str) -> Any:
     return value if isinstance(value, bool | int | float | str) else text
 
 
+def read_config(pairs: Iterable[str]) -> dict[str, Any]:
+    """Hyperparameters as `read_pairs`; one that changes is a JSON object such as {"1": 0.1, "10": 0.01}."""
+    return {name: _schedule(text) for name, text in (_pair(pair, "--config") for pair in pairs)}
+
+
+def _schedule(text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, dict) else _scalar(text)
+
+
 def read_labels(pairs: Iterable[str], option: str) -> dict[str, str]:
     """``name=value`` texts as a mapping of texts."""
     return dict(_pair(pair, option) for pair in pairs)
@@ -137,7 +150,7 @@ def plan_values(given: Mapping[str, Any]) -> dict[str, Any]:
     values = {name: given[name] for name, kind, *_ in plan_fields() if kind is not dict}
     chosen = {name: value for name, value in values.items() if value is not None}
     if given["config"]:
-        chosen["config"] = read_pairs(given["config"], "--config")
+        chosen["config"] = read_config(given["config"])
     return chosen
 
 
@@ -167,7 +180,7 @@ def is_secret(value: Any) -> bool:
 
 
 def _shown(default: Any) -> str:
-    if default in ("", {}, False):
+    if default in ("", {}, [], False):
         return ""
     return f"  [default: {default}]"
 
@@ -180,10 +193,17 @@ def _setting(name: str, annotation: Any, words: str) -> Callable[[F], F]:
     if typing.get_origin(annotation) is typing.Literal:
         choice = click.Choice(typing.get_args(annotation))
         return click.option(flag, name, type=choice, default=None, help=words)
+    if typing.get_origin(annotation) is Sequence:
+        return click.option(flag, name, multiple=True, callback=_listed, help=words + " Repeatable.")
     if typing.get_origin(annotation) is not None:
         return click.option(flag, name, multiple=True, metavar="NAME=VALUE", help=words + " Repeatable.")
     simple = {int: int, float: float, Path: click.Path(path_type=Path)}.get(annotation, str)
     return click.option(flag, name, type=simple, default=None, help=words)
+
+
+def _listed(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> list[str] | None:
+    """What was given; None for nothing. As a list, which tells it from the pairs of a mapping."""
+    return list(value) or None
 
 
 S = TypeVar("S", bound="Settings")

@@ -5,32 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
+from fedn.sdk.terminal import clean, console, counted, metrics_text, transfer
 
-PIPED_WIDTH = 250
-"""Columns of what goes into a pipe or a file, where nothing needs to be folded."""
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def put_json(value: Any) -> None:
     """One JSON document on one line of stdout."""
     click.echo(json.dumps(value, default=str))
-
-
-def console(stderr: bool = False) -> Console:
-    """rich's console; markup in what others named is never read."""
-    from rich.console import Console
-
-    made = Console(stderr=stderr, markup=False, highlight=False, emoji=False)
-    if not made.is_terminal:
-        made.width = PIPED_WIDTH
-    return made
 
 
 def note(text: str) -> None:
@@ -64,25 +50,6 @@ def pairs(values: Mapping[str, Any]) -> None:
         click.echo(f"{name:<{width}}  {clean(str(value))}")
 
 
-def transfer(as_json: bool) -> Progress:
-    """A progress bar for bytes, on stderr; silent where nobody watches."""
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    drawn = console(stderr=True)
-    return Progress(*columns, console=drawn, disable=as_json or not drawn.is_terminal)
-
-
-def clean(text: str) -> str:
-    """``text`` without control characters, which could redraw a terminal."""
-    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
-
-
 def bytes_of(size: float) -> str:
     """A size in words: 1536 is '1.5 kB'."""
     for unit in UNITS[:-1]:
@@ -90,13 +57,6 @@ def bytes_of(size: float) -> str:
             return f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} {UNITS[-1]}"
-
-
-def counted(number: int, noun: str) -> str:
-    """'1 client', '3 clients', '3 entries'."""
-    if number == 1:
-        return f"{number} {noun}"
-    return f"{number} {noun.removesuffix('y')}ies" if noun.endswith("y") else f"{number} {noun}s"
 
 
 def labels(values: Mapping[str, str]) -> str:
@@ -109,7 +69,7 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M") if seconds else ""
 
 
-def metrics_text(metrics: Mapping[str, float]) -> str:
-    """Metrics in a row, accuracy first."""
-    names = sorted(metrics, key=lambda name: (name != "accuracy", name))
-    return "  ".join(f"{name} {metrics[name]:.4f}" for name in names)
+__all__ = [
+    "bytes_of", "clean", "console", "counted", "labels", "metrics_text", "moment", "note", "pairs",
+    "put_json", "table", "transfer",
+]  # fmt: skip

@@ -1,4 +1,4 @@
-"""`fedn session`: start, list, show, watch, pause, resume, stop."""
+"""`fedn session`: start, list, show, watch, pause, resume, stop; `asking` has the rest."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import Any
 
 import click
 
-from fedn.cli import screen
-from fedn.cli.options import Where, plan_options, plan_values, read_pairs, remote
+from fedn.cli import asking, screen
+from fedn.cli.options import Where, plan_options, plan_values, read_config, remote
 
 
 @click.group()
 def session() -> None:
     """Start, list, show, watch, pause, resume and stop sessions: a model trained for a number of rounds.
 
+    And ask their clients: predict, evaluate.
+
     Example: fedn session start --rounds 10 --watch
     """
+
+
+for command in (asking.predict, asking.evaluate, asking.clients):
+    session.add_command(command)
 
 
 @session.command()
@@ -35,26 +41,33 @@ def start(
 ) -> None:
     """Start a session from a seed model and a compute plan.
 
-    The session waits for clients if there are too few, and says so. --config hands hyperparameters to the
-    clients' train(); a value that is JSON (0.1, true) is taken as such, anything else as text.
+    The session waits for clients if there are too few, and says so. --package may be any beginning of a
+    package's digest, or its name: the newest of that name. --config hands hyperparameters to the clients'
+    train(); a value that is JSON (0.1, true) is taken as such, anything else as text. One that changes is
+    given by the rounds from which on its values hold.
 
     \b
     Examples:
       fedn session start --rounds 10 --min-clients 5 --config lr=0.1 --watch
+      fedn session start --package mnist-keras --config 'lr={"1": 0.1, "10": 0.01}'
+      fedn session start --rounds 100 --stop-metric accuracy --stop-patience 5
       fedn session start --model 3f2a --name digits --plan plan.yaml
     """
     plan = {**_plan_file(plan_file), **plan_values(given)}
     if given["config"]:
         plan["config"] = {
             **_plan_file(plan_file).get("config", {}),
-            **read_pairs(given["config"], "--config"),
+            **read_config(given["config"]),
         }
+    package = plan.pop("package", "")
     from fedn.cli.rest_client import connect
     from fedn.domain.plan import plan_from
 
     plan_from(plan)  # a wrong field is named before anybody is asked
     with connect(at) as reducer:
         model = reducer.model(digest) if digest else ""
+        if package:
+            plan["package"] = reducer.package(str(package))
         info = reducer.post("/sessions", {"name": name, "model": model, "plan": plan})
         if not watching:
             _started(info, as_json)
@@ -109,47 +122,21 @@ def listing(at: Where, as_json: bool) -> None:
 @click.argument("session_id", metavar="SESSION")
 @remote
 def show(session_id: str, at: Where, as_json: bool) -> None:
-    """Show a session: plan, state, and every round with its metrics.
+    """Show a session: plan, state, who takes part, its best model, and every round with its metrics.
 
     SESSION may be any beginning or end of its id, or its name, that no other session has.
 
     Example: fedn session show 3f2a
     """
     from fedn.cli.rest_client import connect
+    from fedn.cli.show import draw, gathered
 
     with connect(at) as reducer:
-        path = f"/sessions/{reducer.session(session_id)}"
-        info = reducer.get(path)
-        rounds = list(reducer.pages(f"{path}/rounds", "rounds"))
-        means = {item["round"]: item for item in reducer.pages(f"{path}/metrics", "rounds")}
-    for item in rounds:
-        item["metrics"] = {kind: means.get(item["round"], {}).get(kind) for kind in ("train", "validate")}
+        shown = gathered(reducer, reducer.session(session_id))
     if as_json:
-        screen.put_json({**info, "rounds": rounds})
+        screen.put_json(shown)
     else:
-        _show(info, rounds)
-
-
-def _show(info: dict[str, Any], rounds: list[dict[str, Any]]) -> None:
-    plan, head = info["plan"], info["head"]
-    screen.pairs({
-        "session": info["session"],
-        **({"name": info["name"]} if info["name"] != info["session"] else {}),
-        "state": info["state"] + (f": {info['reason']}" if info["reason"] else ""),
-        "rounds": f"{head['round']} of {plan['rounds']}",
-        "model": head["model"],
-        "head": head["record"],
-        "plan": ", ".join(f"{name} {value}" for name, value in plan.items() if name != "rounds"),
-    })  # fmt: skip
-    if reason := info["progress"].get("reason"):
-        click.echo(f"now: {screen.clean(reason)}")
-    rows = [
-        (r["round"] or "seed", r["contributors"], r["examples"], len(r["refused"]) + len(r["lost"]),
-         screen.metrics_text((r["metrics"]["validate"] or {}).get("metrics", {})), r["model"][:12])
-        for r in rounds
-    ]  # fmt: skip
-    columns = ("Round", "Clients", "Examples", "Absent", "Validation", "Model")
-    screen.table(columns, rows, "")
+        draw(shown)
 
 
 @session.command()

@@ -1,125 +1,65 @@
-"""Models between a file here and the reducer: streamed, with a bar, checked, resumable."""
+"""Models between a file here and the reducer, with a bar; `fedn.sdk.transfers` carries the bytes."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from hashlib import sha256
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from fedn.cli import screen
-from fedn.domain.errors import Damaged, FednError, InvalidInput, InvalidModel, LinkBroken
-from fedn.domain.model import PREFIX_BYTES, header_bytes, parse_layout
+from fedn.client.apps import find
+from fedn.domain.errors import InvalidInput, LinkBroken
+from fedn.sdk import transfers
+from fedn.sdk.seeds import Source, gathered
 
 if TYPE_CHECKING:
-    from hashlib import _Hash
+    from rich.progress import Progress
 
     from fedn.cli.rest_client import Reducer
 
-CHUNK = 2**20
-ATTEMPTS = 3
-"""How often a download goes on by itself when it breaks off."""
+
+def upload(reducer: Reducer, source: Source, name: str | None, as_json: bool) -> Any:
+    """Seed a model from wherever it is; a header that is wrong is found before a byte travels.
+
+    Raises InvalidModel, and what `fedn.sdk.seeds.gathered` does.
+    """
+    if isinstance(source, str) and "://" not in source:
+        raise InvalidInput("--url", "is not an address", "give http://… or https://…")
+    with screen.transfer(as_json) as bar, gathered(source, told=_told(bar, "downloading")) as found:
+        called = found.name if name is None else name
+        sent = _told(bar, f"seeding {called}")
+        return transfers.upload(reducer, found.file, found.size, found.where, called, sent)
 
 
-# --- up --------------------------------------------------------------------------------------------
+def made_by(target: str) -> Callable[[], Any]:
+    """The function that ``--from`` names, to be called when the model is wanted."""
+    function = find(target, "--from")
+
+    def made() -> Any:
+        try:
+            return function()
+        except Exception as error:  # the user's code may raise anything
+            problem = f"{target} raised {type(error).__name__}: {error}"
+            raise InvalidInput("--from", problem, "give a function without parameters that works") from error
+
+    made.__name__ = target.rpartition(":")[2]
+    return made
 
 
-def upload(reducer: Reducer, file: Path, name: str, as_json: bool) -> Any:
-    """Seed ``file``; a header that is wrong is found before a byte travels. Raises InvalidModel."""
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as source, screen.transfer(as_json) as bar:
-            check_header(source, size, file)
-            task = bar.add_task(f"seeding {file.name}", total=size)
-            pieces = _pieces(source, lambda length: bar.advance(task, length))
-            return reducer.upload("/models", pieces, size, name=name)
-    except OSError as error:
-        raise InvalidInput(str(file), f"can't be read ({error.strerror})", "check the path") from None
-
-
-def check_header(source: BinaryIO, size: int, file: Path) -> None:
-    """Read the layout and go back to the start; raises InvalidModel naming the file."""
-    try:
-        prefix = source.read(PREFIX_BYTES)
-        parse_layout(prefix + source.read(header_bytes(prefix)), size)
-    except InvalidModel as error:
-        problem = f"{error.details['field']} {error.details['problem']}"
-        raise InvalidModel(str(file), problem, str(error.details["remedy"])) from None
-    source.seek(0)
-
-
-def _pieces(source: BinaryIO, advance: Callable[[int], None]) -> Iterator[bytes]:
-    while piece := source.read(CHUNK):
-        yield piece
-        advance(len(piece))
-
-
-# --- down ------------------------------------------------------------------------------------------
+def _told(bar: Progress, what: str) -> transfers.Told:
+    """A bar that is seen from its first byte on."""
+    task = bar.add_task(what, total=None, visible=False)
+    return lambda done, total: bar.update(task, completed=done, total=total or None, visible=True)
 
 
 def fetch(reducer: Reducer, digest: str, target: Path, force: bool, as_json: bool) -> int:
-    """Download to a file beside ``target`` and move it there when its sha256 is right; returns its size.
-
-    What came before a break stays in ``.<name>.<digest>.part`` and is gone on with.
-    """
+    """Download a blob; returns its size. What came before a break is gone on with the next time."""
     if target.exists() and not force:
         raise InvalidInput(str(target), "is there already", "give another name with -o, or --force")
-    part = target.with_name(f".{target.name}.{digest[:16]}.part")
     try:
-        with part.open("a+b") as file, screen.transfer(as_json) as bar:
-            task = bar.add_task(f"downloading {digest[:12]}", total=None)
-            _fetch(reducer, digest, file, lambda done, total: bar.update(task, completed=done, total=total))
-            size = file.tell()
-        part.replace(target)
-        return size
-    except Damaged:
-        part.unlink(missing_ok=True)
+        with screen.transfer(as_json) as bar:
+            return transfers.fetch(reducer, digest, target, _told(bar, f"downloading {digest[:12]}"))
+    except LinkBroken:
+        if transfers.part_of(target, digest).exists():
+            screen.note("What came so far is kept; the same command goes on from there.")
         raise
-    except FednError:
-        if part.exists() and part.stat().st_size == 0:
-            part.unlink()
-        raise
-    except OSError as error:
-        raise InvalidInput(str(target), f"can't be written ({error.strerror})", "check the path") from None
-
-
-def _fetch(reducer: Reducer, digest: str, file: BinaryIO, told: Callable[[int, int], None]) -> None:
-    total = int(reducer.get(f"/models/{digest}/info")["size"])
-    hasher = _hash_of(file)
-    for attempt in range(ATTEMPTS):
-        try:
-            if file.tell() < total:
-                _continue(reducer, digest, file, hasher, lambda done: told(done, total))
-            break
-        except LinkBroken:
-            if attempt == ATTEMPTS - 1:
-                screen.note("What came so far is kept; the same command goes on from there.")
-                raise
-    file.flush()
-    os.fsync(file.fileno())
-    if hasher.hexdigest() != digest:
-        raise Damaged(f"the bytes that came are not model {digest}; try again", digest=digest)
-
-
-def _hash_of(file: BinaryIO) -> _Hash:
-    """The hash so far of what an earlier try left; the file stands at its end."""
-    hasher = sha256()
-    file.seek(0)
-    while piece := file.read(CHUNK):
-        hasher.update(piece)
-    return hasher
-
-
-def _continue(
-    reducer: Reducer, digest: str, file: BinaryIO, hasher: _Hash, told: Callable[[int], None]
-) -> None:
-    start = file.tell()
-    headers = {"Range": f"bytes={start}-"} if start else {}
-    with reducer.stream(f"/models/{digest}", headers) as answer:
-        if start and answer.status_code != 206:
-            raise Damaged("the reducer does not resume downloads; try again", digest=digest)
-        for piece in answer.iter_raw(CHUNK):
-            file.write(piece)
-            hasher.update(piece)
-            told(file.tell())

@@ -32,29 +32,37 @@ def load_app(target: str, options: Mapping[str, Scalar]) -> Any:
     Raises:
         InvalidInput: naming ``app`` or the option, when something is missing, unknown or raises.
     """
-    source, _, name = target.rpartition(":")
-    if not source or not name:
-        raise InvalidInput("app", f"{target!r} names no factory", "give module:factory or file.py:factory")
-    module = _import(source)
-    try:
-        factory = attrgetter(name)(module)
-    except AttributeError:
-        raise InvalidInput("app", f"{source} has no {name}", "give the name of a function in it") from None
-    if not callable(factory):
-        raise InvalidInput(
-            "app", f"{target} is of type {type(factory).__name__}", "give a function or a class"
-        )
+    factory = find(target, "app")
     _check_options(target, factory, options)
     return _checked(target, _call(target, factory, options))
 
 
-def _import(source: str) -> ModuleType:
+def find(target: str, field: str) -> Callable[..., Any]:
+    """What ``target`` names, ``module:factory`` or ``path/file.py:factory``; it is not called.
+
+    Raises:
+        InvalidInput: naming ``field``, when it is not there, is nothing to call or can't be imported.
+    """
+    source, _, name = target.rpartition(":")
+    if not source or not name:
+        raise InvalidInput(field, f"{target!r} names no factory", "give module:factory or file.py:factory")
+    module = _import(source, field)
     try:
-        return _import_file(Path(source)) if source.endswith(".py") else _import_module(source)
+        found = attrgetter(name)(module)
+    except AttributeError:
+        raise InvalidInput(field, f"{source} has no {name}", "give the name of a function in it") from None
+    if not callable(found):
+        raise InvalidInput(field, f"{target} is of type {type(found).__name__}", "give a function or a class")
+    return found  # type: ignore[no-any-return]
+
+
+def _import(source: str, field: str) -> ModuleType:
+    try:
+        return _import_file(Path(source), field) if source.endswith(".py") else _import_module(source)
     except InvalidInput:
         raise
     except Exception as error:  # the user's module may raise anything
-        raise _trouble(f"{source} can't be imported", error) from error
+        raise _trouble(field, f"{source} can't be imported", error) from error
 
 
 def _import_module(name: str) -> ModuleType:
@@ -62,9 +70,9 @@ def _import_module(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-def _import_file(path: Path) -> ModuleType:
+def _import_file(path: Path, field: str) -> ModuleType:
     if not path.is_file():
-        raise InvalidInput("app", f"{path} is not a file", "give the path of an existing Python file")
+        raise InvalidInput(field, f"{path} is not a file", "give the path of an existing Python file")
     spec = importlib.util.spec_from_file_location(f"fedn_app_{path.stem}", path.resolve())
     assert spec is not None
     assert spec.loader is not None
@@ -106,7 +114,7 @@ def _call(target: str, factory: Callable[..., Any], options: Mapping[str, Scalar
     try:
         return factory(**options)
     except Exception as error:  # the user's code may raise anything
-        raise _trouble(f"{target} can't be called", error) from error
+        raise _trouble("app", f"{target} can't be called", error) from error
 
 
 def _checked(target: str, app: Any) -> Any:
@@ -117,7 +125,7 @@ def _checked(target: str, app: Any) -> Any:
     return app
 
 
-def _trouble(what: str, error: Exception) -> InvalidInput:
+def _trouble(field: str, what: str, error: Exception) -> InvalidInput:
     _log.error("%s", what, exc_info=error)
-    remedy = "see the traceback in this client's log"
-    return InvalidInput("app", f"{what}: {type(error).__name__}: {error}", remedy)
+    remedy = "see the traceback in the log"
+    return InvalidInput(field, f"{what}: {type(error).__name__}: {error}", remedy)

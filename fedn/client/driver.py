@@ -1,7 +1,8 @@
 """The client at work: maps the machine's commands to calls on its combiner, its trainer and its journal.
 
 One event loop; training, validation and keeping an update run in worker threads. `run` goes on until it
-is cancelled: it finds a combiner, attaches, works, and finds another one when that goes away.
+is cancelled: it finds a combiner, attaches, works, and finds another one when that goes away. While its
+owner (`owner`) wants it away it is attached nowhere. What leaves is in its ledger first (`noting`).
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ import itertools
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import suppress
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import assert_never
 
-from fedn.client import machine as mc
+from fedn.client import events as ev
+from fedn.client import machine
+from fedn.client.noting import Notes
+from fedn.client.owner import Owner
 from fedn.client.worker import in_own_thread
 from fedn.domain import messages as m
 from fedn.domain.errors import (
@@ -28,7 +32,7 @@ from fedn.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, digest_of
+from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, Digest, digest_of
 from fedn.domain.model import INLINE_BYTES
 from fedn.domain.update import UpdateHeader, finite_metrics
 from fedn.ports import Buffer, ClientLink, Journal, Observed, Observer, ReducerLink, Trainer
@@ -48,6 +52,9 @@ BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 5.0
 BACKOFF_DOUBLINGS = 10
 """More make no difference, and a thousand would overflow."""
+GOODBYE_SECONDS = 5.0
+"""How long a combiner may take to end the stream of a client that leaves."""
+UNNOTED = "nothing leaves without a line in the ledger"
 ROOM_AGAIN = 3
 """A full disk is looked at again as after so many failed tries: half a second to five."""
 
@@ -67,8 +74,13 @@ class Client:
         prefer: str = "",
         *,
         ready: Callable[[], Awaitable[None]] | None = None,
+        owner: Owner | None = None,
+        notes: Notes | None = None,
     ) -> None:
-        """``ready`` is awaited before each dialling; what it raises is as if nobody had answered."""
+        """``ready`` is awaited before each dialling; what it raises is as if nobody had answered.
+
+        Without ``owner`` everything is allowed at any time, without ``notes`` no ledger is kept.
+        """
         self.info = info
         self._reducer = reducer
         self._dial = dial
@@ -78,8 +90,12 @@ class Client:
         self._observer = observer
         self._prefer = prefer
         self._ready = ready or _always
-        self._state = mc.State(over=journal.past())
+        self._owner = owner or Owner()
+        self._notes = notes or Notes()
+        self._state = ev.State(over=journal.past())
         self._link: ClientLink | None = None
+        self._at = m.Assignment(CombinerName(""), "")
+        self._rested = asyncio.Event()
         self._hindrance = ""
         self._fresh: tuple[str, bytes] = ("", b"")  # the last update, to send without reading it back
         self._outbox: asyncio.Queue[m.ClientMessage | None] = asyncio.Queue(OUTBOX)
@@ -90,12 +106,13 @@ class Client:
 
         Raises what waiting does not mend: Incompatible, and Revoked when the reducer says so.
         """
-        for header in self._journal.held():
-            self._decide(mc.UpdateKept(header))
+        self._recall()
         failures, avoid = 0, ""
         while True:
             try:
+                await self._present()
                 await self._ready()
+                self._notes.combiner_asked(self.info.client, self._prefer, avoid)
                 assignment = await self._reducer.assign(self.info.client, self._prefer, avoid)
                 avoid = assignment.combiner
                 await self._stay(assignment)
@@ -108,13 +125,33 @@ class Client:
                 self._observer.observe(Observed("waiting", {"reason": error.message}))
                 await asyncio.sleep(backoff(failures))
 
+    def _recall(self) -> None:
+        """What an earlier life trained and is not settled; what its owner does not allow any more goes."""
+        for header in self._journal.held():
+            if reason := self._owner.allowed.objection(header.session):
+                log.warning("an update is dropped: %s", reason, extra={"round": header.round})
+                self._forget(header)
+            else:
+                self._decide(ev.UpdateKept(header))
+
+    async def _present(self) -> None:
+        """Wait for as long as its owner wants it away. Nothing is at work meanwhile."""
+        if reason := self._owner.away():
+            self._decide(ev.WentAway(reason))
+            self._decide(ev.WorkGivenUp())
+            self._observer.observe(Observed("away", {"reason": reason}))
+            await self._owner.until(away=False)
+        if self._state.away:
+            self._decide(ev.CameBack())
+            self._observer.observe(Observed("back", {}))
+
     async def _stay(self, assignment: m.Assignment) -> None:
         """Attached there, and there again if the link breaks: what is under way goes on best where it is.
 
-        Returns when that combiner is out of reach. Raises what `_attached` does.
+        Returns when that combiner is out of reach, or its owner wants it away. Raises what `_attached` does.
         """
         await self._attached(assignment, WELCOME_SECONDS)
-        while True:
+        while not self._state.away:
             await asyncio.sleep(random.uniform(0, FIRST_WITHIN))
             try:
                 await self._attached(assignment, AGAIN_SECONDS)
@@ -139,16 +176,19 @@ class Client:
         self._outbox = asyncio.Queue(OUTBOX)
         self._send(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name))
         welcomed = False
-        beating: asyncio.Task[None] | None = None
+        meanwhile: list[asyncio.Task[None]] = []
         try:
             async with asyncio.timeout(patience) as limit:
-                async for message in link.attach(_drain(self._outbox)):
+                said = self._notes.each(_drain(self._outbox), assignment, self._hold_back)
+                async for message in link.attach(said):
                     if isinstance(message, m.Welcome) and not welcomed:
                         limit.reschedule(None)
-                        welcomed, self._link = True, link
-                        beating = asyncio.create_task(self._beat(max(BEAT_LEAST, message.beat)))
-                        self._observer.observe(Observed("attached", {"combiner": message.combiner}))
-                        self._decide(mc.Attached())
+                        welcomed, self._link, self._at = True, link, assignment
+                        beat = self._beat(max(BEAT_LEAST, message.beat))
+                        meanwhile = [asyncio.create_task(work) for work in (beat, self._leave(limit))]
+                        there = {"combiner": message.combiner, "address": assignment.address}
+                        self._observer.observe(Observed("attached", there))
+                        self._decide(ev.Attached())
                     else:
                         self._receive(message)
         except TimeoutError:
@@ -159,12 +199,13 @@ class Client:
             if not welcomed:
                 raise
         finally:
-            if beating:
-                beating.cancel()
+            for task in meanwhile:
+                task.cancel()
             self._link = None
             self._end_outbox()  # else whatever still reads it for that link waits for ever
-            self._decide(mc.Detached())
+            self._decide(ev.Detached())
             await link.close()
+            self._notes.left(assignment)
         self._observer.observe(Observed("detached", {"combiner": assignment.combiner}))
 
     async def _beat(self, seconds: float) -> None:
@@ -173,6 +214,34 @@ class Client:
             await asyncio.sleep(seconds)
             if self._state.under_way:
                 self._send(m.Beat())
+
+    async def _leave(self, limit: asyncio.Timeout) -> None:
+        """Once its owner wants it away: take nothing new, let what is under way be settled, and go."""
+        while not self._state.away:
+            reason = await self._owner.until(away=True)
+            self._observer.observe(Observed("leaving", {"reason": reason}))
+            self._decide(ev.WentAway(reason))
+            if not await self._owner.rest(self._rested):
+                self._decide(ev.CameBack())
+        self._decide(ev.WorkGivenUp())
+        self._end_outbox()
+        limit.reschedule(asyncio.get_running_loop().time() + GOODBYE_SECONDS)
+
+    def _hold_back(self, message: m.ClientMessage, error: StoreUnavailable) -> None:
+        self._wait_for_room(f"{UNNOTED}: {error.message}")
+        self._spawn(self._say_again(message, self._outbox))
+
+    async def _say_again(
+        self, message: m.ClientMessage, outbox: asyncio.Queue[m.ClientMessage | None]
+    ) -> None:
+        """What could not be noted, later; elsewhere what is held is offered anyway."""
+        await asyncio.sleep(backoff(ROOM_AGAIN))
+        if outbox is not self._outbox or self._link is None:
+            return
+        if isinstance(message, m.UpdateOffered):
+            self._decide(ev.ReofferAsked(message.header.session, message.header.round))
+        else:
+            self._send(message)
 
     def _send(self, message: m.ClientMessage) -> None:
         """A combiner that does not read its stream is left; what is held is offered on the next attach."""
@@ -188,56 +257,52 @@ class Client:
 
     def _receive(self, message: m.CombinerMessage) -> None:
         match message:
-            case m.Task():
-                self._decide(mc.TaskReceived(message))
-            case m.TaskCancelled(session, round_, kind):
-                self._decide(mc.TaskDropped(mc.Key(session, round_, kind)))
-            case m.Granted(session, round_, digest, grant, offset):
-                self._decide(mc.UploadGranted(session, round_, digest, grant, offset))
-            case m.UpdateRefused(session, round_, digest, code, reason):
+            case m.Task() if reason := self._owner.objection(message):
+                self._do(ev.SendFailure(ev.key_of(message), reason))
+                return
+            case m.UpdateRefused(session, round_, _, code, reason):
                 log.warning(
                     "update refused (%s): %s", code, reason, extra={"session": session, "round": round_}
                 )
-                self._observer.observe(Observed("refused", {"round": round_, "code": code, "reason": reason}))
-                self._decide(mc.UpdateEnded(session, round_, digest))
-            case m.Receipt(session, round_, _, digest):
-                self._decide(mc.ReceiptArrived(session, round_, digest))
+                ended = {"session": session, "round": round_, "code": code, "reason": reason}
+                self._observer.observe(Observed("refused", ended))
             case m.Settled(session, round_, counted, reason):
                 fields = {"session": session, "round": round_, "counted": counted, "reason": reason}
                 self._observer.observe(Observed("settled", fields))
-                self._decide(mc.UpdateEnded(session, round_, ""))
-            case m.Reoffer(session, round_):
-                self._decide(mc.ReofferAsked(session, round_))
-            case m.Welcome():
-                pass  # only ever first
-            case _:
-                assert_never(message)
+        if event := ev.event_of(message):
+            self._decide(event)
 
-    def _decide(self, event: mc.Event) -> None:
-        self._state, commands = mc.step(self._state, event)
+    def _decide(self, event: ev.Event) -> None:
+        self._state, commands = machine.step(self._state, event)
+        (self._rested.clear if self._state.under_way else self._rested.set)()
         for command in commands:
             self._do(command)
 
-    def _do(self, command: mc.Command) -> None:
+    def _do(self, command: ev.Command) -> None:
         match command:
-            case mc.DoTask(task):
+            case ev.DoTask(task):
                 fault = "internal fault, see the traceback in this client's log"
-                self._spawn(self._work(task), mc.WorkFailed(mc.key_of(task), fault, final=True))
-            case mc.SendOffer(header, 0):
+                self._spawn(self._work(task), ev.WorkFailed(ev.key_of(task), fault, final=True))
+            case ev.SendOffer(header, 0):
                 self._offer(header)
-            case mc.SendOffer(header, attempt):
-                again = mc.ReofferAsked(header.session, header.round)
+            case ev.SendOffer(header, attempt):
+                again = ev.ReofferAsked(header.session, header.round)
                 self._spawn(self._offer_later(header, attempt), again)
-            case mc.SendUpload(header, grant, offset):
-                self._spawn(self._upload(header, grant, offset), mc.UploadBroke(header, grant))
-            case mc.ForgetUpdate(header):
+            case ev.SendUpload(header, grant, offset):
+                self._spawn(self._upload(header, grant, offset), ev.UploadBroke(header, grant))
+            case ev.ForgetUpdate(header):
                 self._fresh = ("", b"") if self._fresh[0] == header.digest else self._fresh
                 self._forget(header)
-            case mc.SendReport(key, model, examples, metrics):
-                report = m.ModelValidated(key.session, key.round, self.info.client, model, examples, metrics)
+            case ev.SendReport(key, model, examples, metrics):
+                report = m.ModelValidated(
+                    key.session, key.round, self.info.client, model, examples, metrics, key.kind
+                )
                 self._send(report)
-            case mc.SendFailure(key, reason):
-                self._observer.observe(Observed("failed", {"round": key.round, "reason": reason}))
+            case ev.StopWork(task):
+                self._trainer.cancel(task)
+            case ev.SendFailure(key, reason):
+                failed = {"session": key.session, "round": key.round, "kind": key.kind, "reason": reason}
+                self._observer.observe(Observed("failed", failed))
                 self._send(m.TaskFailed(key.session, key.round, key.kind, reason))
             case _:
                 assert_never(command)
@@ -251,58 +316,84 @@ class Client:
 
     async def _work(self, task: m.Task) -> None:
         """Fetch the model and run the user's code; say how it went."""
-        key = mc.key_of(task)
+        key = ev.key_of(task)
         where = {"session": task.session, "round": task.round}
         try:
-            async with self._models.using(task.model, task.model_size, self._fetch_model, task.inline):
-                self._observer.observe(Observed("working", {"kind": task.kind, **where}))
+            async with self._having(task):
                 self._decide(await self._run_task(task))
         except StoreUnavailable as error:
             self._wait_for_room(f"the model did not come: {error.message}")
             await asyncio.sleep(backoff(ROOM_AGAIN))
-            self._decide(mc.WorkFailed(key, error.message, final=False))
+            self._decide(ev.WorkFailed(key, error.message, final=False))
         except LinkBroken as error:
             log.info("task %s not done: %s", task.kind, error.message, extra=where)
-            self._decide(mc.WorkFailed(key, error.message, final=False))
+            self._decide(ev.WorkFailed(key, error.message, final=False))
         except NotFound as error:
             log.info("task %s not done: %s", task.kind, error.message, extra=where)
-            self._decide(mc.ModelGone(key))
+            self._decide(ev.ModelGone(key))
         except FednError as error:
             log.error("task %s failed: %s", task.kind, error.message, extra=where)
-            self._decide(mc.WorkFailed(key, error.message, final=True))
+            self._decide(ev.WorkFailed(key, error.message, final=True))
         except Exception as error:
             log.exception("task %s failed", task.kind, extra=where)
-            self._decide(mc.WorkFailed(key, f"internal fault: {error}", final=True))
+            fault = f"internal fault ({type(error).__name__}), see the traceback in this client's log"
+            self._decide(ev.WorkFailed(key, fault, final=True))
 
-    async def _run_task(self, task: m.Task) -> mc.Event:
-        with self._models.map(task.model) as model:
-            if task.kind is m.TaskKind.VALIDATE:
-                examples, metrics = await in_own_thread(partial(self._trainer.validate, model, task))
-                return mc.ModelEvaluated(mc.key_of(task), task.model, examples, finite_metrics(metrics))
-            header, file = await in_own_thread(partial(self._train, model, task))
+    async def _run_task(self, task: m.Task) -> ev.Event:
+        if not isinstance(self._state.tasks.get(ev.key_of(task)), ev.Working):
+            return ev.WorkFailed(ev.key_of(task), "nobody waits for it any more", final=False)
+        about = {"kind": task.kind, "session": task.session, "round": task.round}
+        self._observer.observe(Observed("working", about))
+        try:
+            with self._models.map(task.model) as model, self._package(task) as package:
+                if task.kind is not m.TaskKind.TRAIN:
+                    report = partial(self._trainer.report, model, task, package)
+                    examples, metrics = await in_own_thread(report)
+                    return ev.ModelEvaluated(ev.key_of(task), task.model, examples, finite_metrics(metrics))
+                header, file = await in_own_thread(partial(self._train, model, task, package))
+        finally:
+            self._observer.observe(Observed("worked", about))
         return await self._keep(header, file)
+
+    @asynccontextmanager
+    async def _having(self, task: m.Task) -> AsyncIterator[None]:
+        """Have the model and the package here inside the block."""
+        fetch = self._fetch_model
+        async with AsyncExitStack() as stack:
+            using = self._models.using(task.model, task.model_size, fetch, task.inline)
+            await stack.enter_async_context(using)
+            if task.package:
+                package = self._models.using(Digest(task.package), task.package_size, fetch)
+                await stack.enter_async_context(package)
+            yield
+
+    def _package(self, task: m.Task) -> AbstractContextManager[memoryview | None]:
+        return self._models.map(Digest(task.package)) if task.package else nullcontext()
 
     async def _fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
         """From whichever combiner this client is attached to just now."""
         if self._link is None:
             raise LinkBroken("detached before the model came")
+        self._notes.fetching(request, self._at)
         async for chunk in self._link.fetch_model(request):
             yield chunk
 
-    def _train(self, model: memoryview, task: m.Task) -> tuple[UpdateHeader, bytes]:
-        trained = self._trainer.train(model, task)
+    def _train(
+        self, model: memoryview, task: m.Task, package: memoryview | None
+    ) -> tuple[UpdateHeader, bytes]:
+        trained = self._trainer.train(model, task, package)
         header = UpdateHeader(
             task.session, task.round, self.info.client, task.model, trained.examples, len(trained.file),
             digest_of(trained.file), trained.layout, finite_metrics(trained.metrics),
         )  # fmt: skip
         return header, trained.file
 
-    async def _keep(self, header: UpdateHeader, file: bytes) -> mc.Event:
+    async def _keep(self, header: UpdateHeader, file: bytes) -> ev.Event:
         """Journal the update: once this returns, nobody trains this round again.
 
         What was trained is not given up for want of room: it is tried again for as long as it is wanted.
         """
-        key = mc.key_for(header)
+        key = ev.key_for(header)
         for attempt in itertools.count():
             try:
                 await asyncio.to_thread(self._journal.add, header, file)
@@ -312,13 +403,13 @@ class Client:
             else:
                 self._wait_for_room("")
                 self._fresh = (header.digest, file)
-                return mc.UpdateKept(header)
+                return ev.UpdateKept(header)
             if not self._wanted(key):
                 break
         self._wait_for_room("")
-        return mc.WorkFailed(key, "its round was over before there was room for the update", final=True)
+        return ev.WorkFailed(key, "its round was over before there was room for the update", final=True)
 
-    def _wanted(self, key: mc.Key) -> bool:
+    def _wanted(self, key: ev.Key) -> bool:
         """Whether this training may still count: it was not settled, and no later round was heard of."""
         return key in self._state.tasks and key.round > self._state.over.get(key.session, 0)
 
@@ -341,29 +432,34 @@ class Client:
         self._send(m.UpdateOffered(header, inline))
 
     async def _upload(self, header: UpdateHeader, grant: str, offset: int) -> None:
+        why, passing = UNNOTED, None
         try:
-            if self._link is None:
+            if (link := self._link) is None:
                 raise LinkBroken("detached before the upload began")
-            await self._link.submit(grant, offset, self._chunks(header, offset))
+            passing = await self._notes.uploading(header, offset, self._at)
+            why = "the combiner has no room for the update"
+            await link.submit(grant, offset, passing.through(self._chunks(header, offset)))
             self._wait_for_room("")
         except (FednError, OSError) as error:
             log.info("upload broke: %s", error, extra={"session": header.session, "round": header.round})
             if isinstance(error, StoreUnavailable):
-                self._wait_for_room(f"the combiner has no room for the update: {error.message}")
-            self._decide(mc.UploadBroke(header, grant))
+                self._wait_for_room(f"{why}: {error.message}")
+            if passing is not None:
+                passing.broke()
+            self._decide(ev.UploadBroke(header, grant))
 
     async def _chunks(self, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:
         digest, file = self._fresh
         for chunk in split(file, offset) if digest == header.digest else self._journal.read(header, offset):
             yield chunk
 
-    def _spawn(self, work: Coroutine[None, None, None], otherwise: mc.Event) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], otherwise: ev.Event | None = None) -> None:
         """The machine waits for what comes of ``work``: ``otherwise``, if it breaks in an unknown way."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(partial(self._reap, otherwise))
 
-    def _reap(self, otherwise: mc.Event, task: asyncio.Task[None]) -> None:
+    def _reap(self, otherwise: ev.Event | None, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelling():  # by `close`
             return
@@ -371,7 +467,8 @@ class Client:
             task.result()
         except (Exception, asyncio.CancelledError) as error:
             log.error("client task failed", exc_info=error)
-            self._decide(otherwise)
+            if otherwise is not None:
+                self._decide(otherwise)
 
 
 async def _always() -> None:

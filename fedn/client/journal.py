@@ -125,11 +125,7 @@ class FileJournal:
 
     def _recover(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
-                length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-                header = check_header(UpdateHeader(**json.loads(file.read(min(length, _MAX_HEADER)))))
-            if path.stat().st_size != _LENGTH_BYTES + length + header.size:
-                raise ValueError("wrong length")
+            header = _read_header(path)
             if path != self._path(header.session, header.round):
                 raise ValueError("wrong name")
         except (ValueError, TypeError, FednError) as error:
@@ -143,6 +139,25 @@ class FileJournal:
         with disk_errors(kept):
             name = f"{header.session}-{header.round}-{header.digest}.safetensors"
             write_durably(kept / name, (bytes(chunk) for chunk in self.read(header, 0)))
+
+
+def held_in(directory: Path) -> list[UpdateHeader]:
+    """What the journal in a directory holds, for those that look on: nothing is changed, nothing claimed."""
+    found = []
+    for path in sorted(directory.glob("*.update")):
+        with suppress(OSError, ValueError, TypeError, FednError):
+            found.append(_read_header(path))
+    return found
+
+
+def _read_header(path: Path) -> UpdateHeader:
+    """Raises ValueError, TypeError and FednError for a file that is not a whole update."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = check_header(UpdateHeader(**json.loads(file.read(min(length, _MAX_HEADER)))))
+    if path.stat().st_size != _LENGTH_BYTES + length + header.size:
+        raise ValueError("wrong length")
+    return header
 
 
 def _read_past(path: Path) -> dict[SessionId, int]:

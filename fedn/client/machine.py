@@ -4,252 +4,59 @@
                   (train)      ▲             │            │
                                └── the link broke, or the sum that held it is gone
 
-A validation goes Queued ──▶ Working ──▶ gone. Pure: `step` takes state and event and returns the next
-state and the commands for `driver.py`. A round whose update is in the journal is never trained again.
+A validation goes Queued ──▶ Working ──▶ gone. Pure: `step` takes state and event (`events`) and returns the
+next state and the commands for `driver.py`. A round whose update is in the journal is never trained again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, assert_never
+from dataclasses import replace
+from typing import assert_never
 
+from fedn.client.events import (
+    Attached,
+    CameBack,
+    Command,
+    Detached,
+    DoTask,
+    Event,
+    ForgetUpdate,
+    Holding,
+    Key,
+    ModelEvaluated,
+    ModelGone,
+    Offering,
+    Queued,
+    ReceiptArrived,
+    ReofferAsked,
+    SendFailure,
+    SendOffer,
+    SendReport,
+    SendUpload,
+    State,
+    StopWork,
+    TaskDropped,
+    TaskReceived,
+    TaskState,
+    UpdateEnded,
+    UpdateKept,
+    UploadBroke,
+    UploadGranted,
+    Uploading,
+    WentAway,
+    WorkFailed,
+    WorkGivenUp,
+    Working,
+    key_for,
+    key_of,
+)
 from fedn.domain.errors import InvalidTransition
-from fedn.domain.ids import Digest, SessionId
+from fedn.domain.ids import Digest
 from fedn.domain.messages import Task, TaskKind
 from fedn.domain.update import UpdateHeader
 
 MAX_QUEUED = 64
-MAX_SESSIONS = 256
-"""Sessions of which it is remembered how far they are over."""
 
-
-class Key(NamedTuple):
-    """What a task is known by."""
-
-    session: SessionId
-    round: int
-    kind: TaskKind
-
-
-def key_of(task: Task) -> Key:
-    return Key(task.session, task.round, task.kind)
-
-
-def key_for(header: UpdateHeader) -> Key:
-    return Key(header.session, header.round, TaskKind.TRAIN)
-
-
-@dataclass(frozen=True, slots=True)
-class Queued:
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class Working:
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class Offering:
-    """The update is in the journal and is, or will be on the next attach, on offer."""
-
-    header: UpdateHeader
-    attempt: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Uploading:
-    header: UpdateHeader
-    grant: str
-    attempt: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """A receipt came; the copy is kept until the round is settled."""
-
-    header: UpdateHeader
-
-
-TaskState = Queued | Working | Offering | Uploading | Holding
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """All tasks. ``slot`` is the one at work, even if it was dropped meanwhile.
-
-    ``over``: up to which round each session is over for this client. A task of such a round is a late
-    copy, or comes from a combiner that was out of reach: nobody trains for it again.
-    """
-
-    attached: bool = False
-    slot: Key | None = None
-    tasks: Mapping[Key, TaskState] = field(default_factory=dict)
-    over: Mapping[SessionId, int] = field(default_factory=dict)
-
-    @property
-    def under_way(self) -> bool:
-        """Whether anything is queued, at work, or not settled: a combiner is to hear from this client."""
-        return bool(self.tasks)
-
-    def put(self, key: Key, task: TaskState) -> State:
-        return replace(self, tasks={**self.tasks, key: task})
-
-    def without(self, key: Key) -> State:
-        return replace(self, tasks={k: task for k, task in self.tasks.items() if k != key})
-
-    def past(self, session: SessionId, round_: int) -> State:
-        """``round_`` is over; of too many sessions the ones heard of least recently are forgotten."""
-        if round_ <= self.over.get(session, 0):
-            return self
-        others = [(s, r) for s, r in self.over.items() if s != session]
-        return replace(self, over=dict([*others[1 - MAX_SESSIONS :], (session, round_)]))
-
-
-# --- events ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Attached:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Detached:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class TaskReceived:
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class TaskDropped:
-    """The combiner does not wait for it any more."""
-
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateKept:
-    """Training is done and its update is safely in the journal (or was found there at the start)."""
-
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEvaluated:
-    key: Key
-    model: Digest
-    examples: int
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class WorkFailed:
-    """``final``: it would fail again. Otherwise the link broke while the model was fetched."""
-
-    key: Key
-    reason: str
-    final: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ModelGone:
-    """The combiner does not have the model (any more); if it wants the task done, it will say so again."""
-
-    key: Key
-
-
-@dataclass(frozen=True, slots=True)
-class UploadGranted:
-    session: SessionId
-    round: int
-    digest: Digest
-    grant: str
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class UploadBroke:
-    header: UpdateHeader
-    grant: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptArrived:
-    session: SessionId
-    round: int
-    digest: Digest
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateEnded:
-    """Refused for good, or settled: the copy may go. ``digest`` is empty when settled."""
-
-    session: SessionId
-    round: int
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class ReofferAsked:
-    session: SessionId
-    round: int
-
-
-Event = (
-    Attached | Detached | TaskReceived | TaskDropped | UpdateKept | ModelEvaluated | WorkFailed | ModelGone
-    | UploadGranted | UploadBroke | ReceiptArrived | UpdateEnded | ReofferAsked
-)  # fmt: skip
-
-# --- commands --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class DoTask:
-    """Fetch the model and do the work; answer UpdateKept, ModelEvaluated or WorkFailed."""
-
-    task: Task
-
-
-@dataclass(frozen=True, slots=True)
-class SendOffer:
-    """``attempt`` > 0 after a broken upload: wait a little longer each time."""
-
-    header: UpdateHeader
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class SendUpload:
-    header: UpdateHeader
-    grant: str
-    offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class ForgetUpdate:
-    header: UpdateHeader
-
-
-@dataclass(frozen=True, slots=True)
-class SendReport:
-    key: Key
-    model: Digest
-    examples: int
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True)
-class SendFailure:
-    key: Key
-    reason: str
-
-
-Command = DoTask | SendOffer | SendUpload | ForgetUpdate | SendReport | SendFailure
 Outcome = tuple[State, tuple[Command, ...]]
 
 # --- transitions -----------------------------------------------------------------------------------
@@ -295,6 +102,12 @@ def _dispatch(state: State, event: Event) -> Outcome:
             key = Key(session, round_, TaskKind.TRAIN)
             held = held_header(state.tasks.get(key))
             return _offer(state, held) if held else (state, ())
+        case WentAway(reason):
+            return _turned_away(replace(state, away=reason))
+        case WorkGivenUp():
+            return _given_up(state)
+        case CameBack():
+            return replace(state, away=""), ()
         case _:
             assert_never(event)
 
@@ -332,6 +145,8 @@ def _received(state: State, task: Task) -> Outcome:
         return state, ()
     if key.kind is TaskKind.TRAIN and key.round <= state.over.get(key.session, 0):
         return state, (SendFailure(key, f"round {key.round} is over for this client"),)
+    if state.away:
+        return state, (SendFailure(key, state.away),)
     state = _supersede(state, key)
     if sum(isinstance(t, Queued) for t in state.tasks.values()) >= MAX_QUEUED:
         return state, (SendFailure(key, f"{MAX_QUEUED} tasks are waiting here already"),)
@@ -342,6 +157,9 @@ def _again(state: State, task: Task, header: UpdateHeader) -> Outcome:
     """The task of a held update: offer it; only another base model makes it worthless."""
     if header.base_model == task.model:
         return _offer(state, header)  # also if it is being uploaded: the part that granted that may be closed
+    if state.away:
+        key = key_of(task)
+        return state.without(key), (ForgetUpdate(header), SendFailure(key, state.away))
     return state.put(key_of(task), Queued(task)), (ForgetUpdate(header),)
 
 
@@ -359,10 +177,13 @@ def _supersede(state: State, key: Key) -> State:
 
 def _dropped(state: State, key: Key) -> Outcome:
     """A training under way is finished and offered all the same: the round may yet ask for it elsewhere."""
-    task = state.tasks.get(key)
-    if isinstance(task, Queued) or (isinstance(task, Working) and key.kind is not TaskKind.TRAIN):
-        return state.without(key), ()
-    return state, ()
+    match state.tasks.get(key):
+        case Queued():
+            return state.without(key), ()
+        case Working(task) if key.kind is not TaskKind.TRAIN:
+            return state.without(key), (StopWork(task),)
+        case _:
+            return state, ()
 
 
 def _kept(state: State, header: UpdateHeader) -> Outcome:
@@ -375,14 +196,15 @@ def _kept(state: State, header: UpdateHeader) -> Outcome:
 
 
 def _failed(state: State, key: Key, reason: str, final: bool) -> Outcome:
-    """A broken link is tried again while this is attached; otherwise the next attach brings the task."""
+    """A broken link is tried again while this is attached; otherwise the next attach brings the task.
+
+    A task that waits was dropped while it was at work, and has been asked for anew: what failed was stopped.
+    """
     match state.tasks.get(key):
-        case Queued() | Working() if final:
-            return state.without(key), (SendFailure(key, reason),)
+        case Working() if final or state.away:
+            return state.without(key), (SendFailure(key, reason if final else state.away),)
         case Working(task) if state.attached:
             return state.put(key, Queued(task)), ()
-        case Queued():
-            return state, ()
         case Working():
             return state.without(key), ()
         case _:
@@ -420,7 +242,25 @@ def _ended(state: State, key: Key, digest: str) -> Outcome:
     if digest and (header is None or digest != header.digest):
         return state, ()
     state = state.past(key.session, key.round)
-    return state.without(key), (ForgetUpdate(header),) if header else ()
+    stop = (StopWork(task.task),) if isinstance(task, Working) else ()
+    return state.without(key), (ForgetUpdate(header),) if header else stop
+
+
+def _turned_away(state: State) -> Outcome:
+    """What is at work may still end, and what is held be settled; what waits is not begun."""
+    waiting = [key for key, task in state.tasks.items() if isinstance(task, Queued)]
+    for key in waiting:
+        state = state.without(key)
+    return state, tuple(SendFailure(key, state.away) for key in waiting)
+
+
+def _given_up(state: State) -> Outcome:
+    commands: tuple[Command, ...] = ()
+    for key, task in state.tasks.items():
+        if isinstance(task, Working):
+            state = state.without(key)
+            commands += (SendFailure(key, state.away), StopWork(task.task))
+    return state, commands
 
 
 def _free(state: State, key: Key) -> State:
@@ -428,13 +268,13 @@ def _free(state: State, key: Key) -> State:
 
 
 def _fill_slot(state: State) -> Outcome:
-    """Training before validation, newer rounds first; nothing starts without a link to fetch by."""
-    if state.slot is not None or not state.attached:
+    """Checks before training before the rest, newer rounds first; nothing starts without a link, or away."""
+    if state.slot is not None or not state.attached or state.away:
         return state, ()
     queued = [key for key, task in state.tasks.items() if isinstance(task, Queued)]
     if not queued:
         return state, ()
-    key = max(queued, key=lambda k: (k.kind is TaskKind.TRAIN, k.round))
+    key = max(queued, key=lambda k: (k.kind is TaskKind.CHECK, k.kind is TaskKind.TRAIN, k.round))
     task = state.tasks[key]
     if not isinstance(task, Queued):
         raise InvalidTransition("a task left the queue while it was chosen", story=[state])

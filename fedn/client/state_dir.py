@@ -1,7 +1,7 @@
 """A client's own directory: its stable identity, journal and cached models, claimed by a lock.
 
 Many clients may share a parent directory: each claims one below it, by its name or the first free.
-The lock goes with the process, however that dies.
+The lock goes with the process, however that dies. Others may look on (`Home`), and see whether it runs.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from fedn.domain.errors import Conflict, Damaged, FednError
+from fedn.domain.errors import Conflict, Damaged, FednError, InvalidInput, NotFound
 from fedn.domain.ids import ClientId, check_id
 from fedn.stores.disk import disk_errors, make_directory, write_durably
 
+_CLIENT, _ALIVE = "client.json", "alive"
+
 
 @dataclass(frozen=True)
-class StateDir:
-    """A claimed directory. ``client`` stays the same for as long as the directory is there."""
+class Home:
+    """A client's directory, and what is where in it."""
 
     path: Path
-    client: ClientId
-    name: str
-    lock: FileLock
 
     @property
     def journal(self) -> Path:
@@ -45,8 +44,65 @@ class StateDir:
     def models(self) -> Path:
         return self.path / "models"
 
+    @property
+    def ledger(self) -> Path:
+        return self.path / "ledger"
+
+    @property
+    def paused(self) -> Path:
+        return self.path / "paused.json"
+
+    @property
+    def standing(self) -> Path:
+        return self.path / "standing.json"
+
+    @property
+    def running(self) -> bool:
+        """Whether a client runs here just now."""
+        alive = FileLock(self.path / _ALIVE, timeout=0)
+        with disk_errors(self.path):
+            try:
+                with alive:
+                    return False
+            except Timeout:
+                return True
+
+
+@dataclass(frozen=True)
+class StateDir(Home):
+    """A claimed directory. ``client`` stays the same for as long as the directory is there."""
+
+    client: ClientId
+    name: str
+    locks: tuple[FileLock, ...]
+
     def release(self) -> None:
-        self.lock.release()
+        for lock in self.locks:
+            lock.release()
+
+
+def homes(parent: Path) -> list[Home]:
+    """The directories of all clients below ``parent``, by name."""
+    return [Home(path.parent) for path in sorted(parent.glob(f"*/{_CLIENT}"))]
+
+
+def home(parent: Path, name: str) -> Home:
+    """The directory of the client of that name, or without one of the only client there is.
+
+    Raises NotFound, and InvalidInput where several could be meant.
+    """
+    found = homes(parent)
+    if name:
+        found = [one for one in found if one.path.name == check_id("name", name)]
+    if not found:
+        what = f"client {name}" if name else "client"
+        raise NotFound(f"there is no {what} in {parent}; give its --state-dir, or its settings as -c")
+    if len(found) > 1:
+        some = ", ".join(one.path.name for one in found[:10])
+        raise InvalidInput(
+            "--name", f"is missing, and {parent} has {len(found)} clients ({some})", "give one"
+        )
+    return found[0]
 
 
 def claim(parent: Path, name: str = "") -> StateDir:
@@ -74,9 +130,12 @@ def _claim(path: Path, name: str) -> StateDir:
         lock.acquire()
     except Timeout:
         raise Conflict(f"another client uses {path}; give this one another --name or --state-dir") from None
+    alive = FileLock(path / _ALIVE)
     try:
-        return StateDir(path, _identity(path / "client.json", name), name, lock)
+        alive.acquire()  # from those that look on, who have it for a moment
+        return StateDir(path, _identity(path / _CLIENT, name), name, (alive, lock))
     except BaseException:
+        alive.release()
         lock.release()
         raise
 

@@ -1,41 +1,45 @@
 """Runs the user's code: a base model's bytes in, an update's bytes out.
 
 The client's driver calls `AppTrainer` in a worker thread with a verified model file; what comes back goes
-into the journal. `apps` made the app; its helper (`fedn.helpers`) turns tensors into what it works with.
+into the journal. `apps` made the app, or `package_app` did from a compute package; its helper
+(`fedn.helpers`) turns tensors into what it works with, and `results` checks what it returns.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from numbers import Integral, Real
-from types import MappingProxyType
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fedn import plugins
+from fedn.client import faults
 from fedn.client.apps import load_app
+from fedn.client.hyperparameters import Hyperparameters, Values, check_overrides, resolve
+from fedn.client.predictions import writing
+from fedn.client.results import Report, check_result, predict_result, report_result, train_result, with_before
 from fedn.domain.errors import FednError, InvalidInput
-from fedn.domain.ids import ClientId, derived_seed
-from fedn.domain.messages import Task
+from fedn.domain.ids import ClientId
+from fedn.domain.messages import Task, TaskKind
 from fedn.domain.plan import Scalar
-from fedn.domain.update import MAX_EXAMPLES, check_metrics, finite_metrics
-from fedn.helpers.files import layout_of, read_file, write_update
-from fedn.ports import Helper, Trained
+from fedn.helpers.files import layout_of, read_file, seed_file, write_update
+from fedn.ports import Helper, ProximalHelper, Trained
 
 _log = logging.getLogger(__name__)
 DEFAULT_HELPER = "numpy"
-RESERVED = ("round", "seed")
-"""Given to every train() beside the plan's hyperparameters."""
 
 
 class AppTrainer:
     """Implements `fedn.ports.Trainer` with a user's app.
 
     The app has ``train(model, config)`` returning (model, examples) or (model, examples, metrics), and
-    ``validate(model)`` returning (examples, metrics) or metrics alone. It may have ``helper``, the name of
-    a helper (default numpy), and ``hyperparameters``, the names it knows with their defaults.
+    ``validate(model)`` returning (examples, metrics) or metrics alone. It may have ``check(model)``, a
+    preflight check that returns the same or None (else validate() is the check), ``predict(model, output)``
+    that writes files into the folder ``output`` and returns examples or (examples, metrics), ``helper``, the
+    name of a helper (default numpy), and ``hyperparameters``, the names it knows with their defaults.
 
     Training and validating never overlap, so an app may keep state without locks of its own.
 
@@ -43,105 +47,146 @@ class AppTrainer:
         InvalidInput: from every method, saying in a sentence what the app did wrong.
     """
 
-    def __init__(self, app: Any, client: ClientId) -> None:
+    def __init__(
+        self,
+        app: Any,
+        client: ClientId,
+        overrides: Values | None = None,
+        share_errors: bool = False,
+        predictions: Path | None = None,
+        called: str = "app",
+    ) -> None:
+        """``overrides`` go over the plan's hyperparameters; predictions go below ``predictions``."""
         self._app = app
         self._client = client
+        self._overrides: Values = overrides or {}
+        self._share = share_errors
+        self._predictions = predictions
+        self._called = called
         self._known: Mapping[str, Scalar] | None = getattr(app, "hyperparameters", None)
         if not isinstance(self._known, Mapping | None):
             raise InvalidInput("app.hyperparameters", "is not a mapping", "give a dict of name to default")
-        self._helper: Helper = plugins.load("fedn.helpers", str(getattr(app, "helper", DEFAULT_HELPER)))()
+        check_overrides(self._overrides, self._known, self._whose)
+        self._helper_name = str(getattr(app, "helper", DEFAULT_HELPER))
+        self._helper: Helper = plugins.load("fedn.helpers", self._helper_name)()
         self._one_at_a_time = threading.Lock()
 
-    def train(self, model: memoryview, task: Task) -> Trained:
+    def train(self, model: memoryview, task: Task, package: memoryview | None = None) -> Trained:
         """One local training of ``model``, a whole file, as an update laid out like it."""
+        _no_package(task)
         layout = layout_of(model)
-        config = self._config(task)
+        wanted = self._resolved(task)
+        proximal = self._proximal(wanted.proximal_mu)
+        what = self._name("train")
         with self._one_at_a_time:
-            loaded = self._call("load", self._helper.load, task, read_file(model), self._app)
-            result = self._call("app.train()", self._app.train, task, loaded, config)
-            trained, examples, metrics = _train_result(result)
+            before = self._before(model, task) if wanted.measure_before_fit else {}
+            loaded = self._load(model, task)
+            with proximal(loaded):
+                result = self._call(what, self._app.train, task, loaded, wanted.config)
+            trained, examples, metrics = train_result(what, result)
             tensors = self._call("dump", self._helper.dump, task, trained)
-            return Trained(write_update(model, layout, tensors), layout.digest, examples, metrics)
+            file = write_update(model, layout, tensors)
+            return Trained(file, layout.digest, examples, with_before(what, metrics, before))
 
-    def validate(self, model: memoryview, task: Task) -> tuple[int, Mapping[str, float]]:
+    def report(self, model: memoryview, task: Task, package: memoryview | None = None) -> Report:
         """(examples, metrics) of ``model``, a whole file, on the client's own data."""
+        _no_package(task)
+        self._proximal(self._resolved(task).proximal_mu)  # what train() would refuse is named now
         with self._one_at_a_time:
-            loaded = self._call("load", self._helper.load, task, read_file(model), self._app)
-            return _validate_result(self._call("app.validate()", self._app.validate, task, loaded))
+            match task.kind:
+                case TaskKind.CHECK if self._has("check"):
+                    return self._run("check", check_result, model, task)
+                case TaskKind.CHECK if not self._has("validate"):
+                    self._load(model, task)  # at least it goes with the model
+                    return 0, {}
+                case TaskKind.PREDICT:
+                    return self._predict(model, task)
+                case _:  # data that does not go with the model shows in validate(), too
+                    return self._run("validate", report_result, model, task)
 
-    def _config(self, task: Task) -> Mapping[str, Scalar]:
-        values = json.loads(task.config or "{}")
-        for name in RESERVED:
-            if name in values:
-                raise InvalidInput(f"config.{name}", "is set by the system", "choose another name")
-        if (known := self._known) is not None:
-            values = dict(known) | {name: _checked(name, value, known) for name, value in values.items()}
-        seed = derived_seed(task.seed, task.round, self._client)
-        return MappingProxyType({**values, "round": task.round, "seed": seed})
+    def seed(self, task: Task) -> bytes:
+        """A model to start from: what ``build()`` returns, as a file."""
+        if not self._has("build"):
+            raise InvalidInput(self._called, "has no build()", "give a model, or add build()")
+        with self._one_at_a_time:
+            built = self._call(self._name("build"), self._app.build, task)
+            return seed_file(self._call("dump", self._helper.dump, task, built))
+
+    def cancel(self, task: Task) -> None:
+        """Nothing: a thread can't be ended from outside; what it comes to is not waited for."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _predict(self, model: memoryview, task: Task) -> Report:
+        if self._predictions is None:
+            remedy = "give it one with --predictions"
+            raise InvalidInput("predictions", "this client has no folder for them", remedy)
+        with writing(self._predictions, task) as output:
+            return self._run("predict", predict_result, model, task, output)
+
+    def _run(
+        self, method: str, check: Callable[[str, Any], Report], model: memoryview, task: Task, *more: Any
+    ) -> Report:
+        if not self._has(method):
+            raise InvalidInput(self._called, f"has no {method}()", f"add {method}() to it")
+        loaded = self._load(model, task)
+        result = self._call(self._name(method), getattr(self._app, method), task, loaded, *more)
+        return check(self._name(method), result)
+
+    def _before(self, model: memoryview, task: Task) -> Mapping[str, float]:
+        """Metrics of the model that came, on a model of its own: train() gets one that nobody touched."""
+        if not self._has("validate"):
+            raise no_validate(self._called)
+        return self._run("validate", report_result, model, task)[1]
+
+    def _proximal(self, mu: float) -> Callable[[Any], AbstractContextManager[None]]:
+        """What holds the training of a model near it; with the numpy helper train() sees to it itself."""
+        if mu == 0 or self._helper_name == DEFAULT_HELPER:
+            return nullcontext
+        if not isinstance(self._helper, ProximalHelper):
+            problem = f"{mu:g} can't be used with the helper {self._helper_name}"
+            remedy = "use keras or torch; or numpy, with a train() that reads it from config; or set it to 0"
+            raise InvalidInput("proximal_mu", problem, remedy)
+        return partial(self._helper.proximal, mu=mu)
+
+    def _load(self, model: memoryview, task: Task) -> Any:
+        return self._call("load", self._helper.load, task, read_file(model), self._app)
+
+    def _has(self, method: str) -> bool:
+        return callable(getattr(self._app, method, None))
+
+    def _name(self, method: str) -> str:
+        return f"{self._called}.{method}()"
+
+    def _resolved(self, task: Task) -> Hyperparameters:
+        return resolve(task, self._client, self._known, self._overrides, self._whose)
+
+    @property
+    def _whose(self) -> str:
+        return f"this client's {self._called}" if self._called == "app" else f"the {self._called}"
 
     def _call(self, what: str, function: Callable[..., Any], task: Task, *arguments: Any) -> Any:
         try:
             return function(*arguments)
         except BaseException as error:  # the user's code may raise anything; the thread is its own
-            if isinstance(error, FednError) and not what.startswith("app."):
+            if isinstance(error, FednError) and not what.startswith(f"{self._called}."):
                 raise
             context = {"session": task.session, "round": task.round, "client": self._client}
             _log.exception("%s failed", what, extra=context)
-            problem = f"raised {type(error).__name__}: {error}"
-            raise InvalidInput(what, problem, "see the traceback in this client's log") from error
+            raise faults.raised(what, error, self._share) from error
 
 
-def _checked(name: str, value: Scalar, known: Mapping[str, Scalar]) -> Scalar:
-    if name not in known:
-        remedy = f"known are {', '.join(known)}" if known else "it takes none"
-        raise InvalidInput(f"config.{name}", "is not a hyperparameter of this client's app", remedy)
-    default = known[name]
-    if type(default) is float and type(value) is int:
-        return float(value)
-    if type(value) is not type(default):
-        problem = f"{value!r} is of type {type(value).__name__}, not {type(default).__name__}"
-        raise InvalidInput(f"config.{name}", problem, f"give a value like {default!r}")
-    return value
+def no_validate(called: str) -> InvalidInput:
+    """What is said where metrics before the training are wanted, and nothing can measure them."""
+    problem = f"needs validate(), which the {called} has not"
+    return InvalidInput("measure_before_fit", problem, "add it, or start the session without")
 
 
-def _train_result(result: Any) -> tuple[Any, int, Mapping[str, float]]:
-    if not isinstance(result, tuple) or len(result) not in (2, 3):
-        remedy = "return (model, examples) or (model, examples, metrics)"
-        raise InvalidInput("app.train()", f"returned {_described(result)}", remedy)
-    metrics = result[2] if len(result) == 3 else {}
-    return result[0], _examples("app.train()", result[1]), _metrics("app.train()", metrics)
+def _no_package(task: Task) -> None:
+    if task.package:
+        problem = "is set, and this client runs an app of its own"
+        raise InvalidInput("package", problem, "start it with --data instead of --app to run packages")
 
 
-def _validate_result(result: Any) -> tuple[int, Mapping[str, float]]:
-    if isinstance(result, Mapping):
-        return 1, _metrics("app.validate()", result)
-    if not isinstance(result, tuple) or len(result) != 2:
-        remedy = "return (examples, metrics) or a dict of metrics"
-        raise InvalidInput("app.validate()", f"returned {_described(result)}", remedy)
-    return _examples("app.validate()", result[0]), _metrics("app.validate()", result[1])
-
-
-def _described(result: Any) -> str:
-    return f"{len(result)} values" if isinstance(result, tuple) else f"one {type(result).__name__}"
-
-
-def _examples(what: str, value: Any) -> int:
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if not whole or not 1 <= int(value) <= MAX_EXAMPLES:
-        problem = f"returned {str(value)[:80]!r} as the number of examples"
-        raise InvalidInput(what, problem, f"give a whole number from 1 to {MAX_EXAMPLES}")
-    return int(value)
-
-
-def _metrics(what: str, metrics: Any) -> Mapping[str, float]:
-    if not isinstance(metrics, Mapping):
-        problem = f"returned metrics of type {type(metrics).__name__}"
-        raise InvalidInput(what, problem, "give a dict of name to number")
-    for name, value in metrics.items():
-        if not isinstance(name, str) or not isinstance(value, Real):
-            problem = f"returned {str(value)[:80]!r} as metric {str(name)[:80]!r}"
-            raise InvalidInput(what, problem, "metrics are numbers under names")
-    return finite_metrics(check_metrics(metrics))
-
-
-__all__ = ["AppTrainer", "load_app"]
+__all__ = ["AppTrainer", "load_app", "no_validate"]

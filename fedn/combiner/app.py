@@ -37,6 +37,8 @@ def run(settings: CombinerSettings) -> None:
     """Run a combiner until SIGINT or SIGTERM. Raises InvalidConfig, Unauthenticated, Revoked."""
     if settings.insecure:
         logs.warn_insecure("combiner", settings.host)
+        if settings.plain_beyond:
+            logs.warn_plain("combiner", settings.reducer)
     elif not settings.secured:
         logs.tell_plain("combiner", settings.host)
     try:

@@ -23,6 +23,7 @@ from fedn.combiner.clients import Parked
 from fedn.combiner.entrance import Entrance, Hooks
 from fedn.combiner.gauges import tell
 from fedn.combiner.limits import Limits
+from fedn.combiner.materials import having, pin, unpin
 from fedn.combiner.members import ANYBODY
 from fedn.combiner.parts import Parts
 from fedn.combiner.runs import MAX_BEHIND, Listeners, RoundRun
@@ -268,8 +269,8 @@ class Combiner:
             case m.TaskFailed(session, round_, m.TaskKind.TRAIN, reason):
                 for run in self._parts.of_round(session, round_).values():
                     self._decide(run, ev.TrainingFailed(client, reason[:500]))
-            case m.TaskFailed(session, round_, _, _):
-                self._validations.failed(client, session, round_)
+            case m.TaskFailed(session, round_, kind, reason):
+                self._validations.failed(client, session, round_, kind, reason[:500])
             case m.ModelValidated():
                 check_report(message.examples, message.metrics)
                 self._validations.report(client, message)
@@ -314,9 +315,7 @@ class Combiner:
             run = self._parts.of_round(spec.session, spec.round).get(spec.part)
             if run is None and not self._parts.over(spec):
                 self._parts.check_room()
-                async with self._models.using(
-                    spec.model, spec.model_size, self._reducer.fetch_model, spec.inline
-                ):
+                async with having(self._models, self._reducer, spec):
                     run = None if self._parts.over(spec) else self._open_part(spec)
         return run
 
@@ -326,10 +325,10 @@ class Combiner:
         if layout.digest != spec.layout:
             raise InvalidInput("layout", "is not the base model's", "restart the reducer; this is a fault")
         if spec.aggregator not in self._aggregators:  # looking it up reads every package's metadata
-            self._aggregators[spec.aggregator] = plugins.load("fedn.aggregators", spec.aggregator)()
+            self._aggregators[spec.aggregator] = plugins.make("fedn.aggregators", spec.aggregator)
         aggregator = self._aggregators[spec.aggregator]
-        self._models.pin(spec.model)
-        run = RoundRun(PartSum(layout, aggregator), partial(self._models.unpin, spec.model))
+        pin(self._models, spec)
+        run = RoundRun(PartSum(layout, aggregator), partial(unpin, self._models, spec))
         self._parts.add(spec, run)
         for client in spec.clients:
             self._parked.drop(client, spec.session, spec.round)
@@ -441,7 +440,7 @@ class Combiner:
         self._decide(run, ev.UpdateFolded(header.client, header.digest))
 
     async def _hash(self, run: RoundRun) -> None:
-        small = run.sum.layout.float_elements * 8 <= INLINE_BYTES
+        small = len(run.sum.bytes()) <= INLINE_BYTES
         digest, size = run.sum.hash() if small else await asyncio.to_thread(run.sum.hash)
         self._decide(run, ev.SumHashed(digest, size))
 

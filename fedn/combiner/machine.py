@@ -405,10 +405,10 @@ def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:
         if entry.standing in PENDING:
             commands += (ev.DropUpload(client),)
             ledger = ledger.put(client, Entry(Standing.LOST, reason=reason), "discarded")
-        if entry.standing is Standing.WAITING and not reoffer:
-            commands += (ev.CancelTask(client, reason),)
-        if entry.standing not in {Standing.WAITING, Standing.REFUSED}:  # it may hold its update
-            commands += (ev.AskReoffer(client) if reoffer else ev.SettleClient(client, False, reason),)
+        if not reoffer and entry.standing is not Standing.REFUSED:  # it may be training still: that ends, too
+            commands += (ev.SettleClient(client, False, reason),)
+        elif entry.standing not in {Standing.WAITING, Standing.REFUSED}:  # it may hold its update
+            commands += (ev.AskReoffer(client),)
     return Aborted(ledger, reason), commands
 
 

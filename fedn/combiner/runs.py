@@ -106,7 +106,7 @@ class RoundRun:
     def task(self) -> m.Task:
         spec = self.state.ledger.spec
         return m.Task(spec.session, spec.round, m.TaskKind.TRAIN, spec.model, spec.model_size,
-                      spec.config, spec.seed, spec.inline)  # fmt: skip
+                      spec.config, spec.seed, spec.inline, spec.package, spec.package_size)  # fmt: skip
 
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)
@@ -139,7 +139,7 @@ class RoundRun:
 
 
 class ValidationRun:
-    """A validation; its reports so far are repeated to whoever calls again."""
+    """A validation, check or prediction; what was said so far is repeated to whoever calls again."""
 
     def __init__(
         self, spec: ValidationSpec, attached: frozenset[ClientId], closed: Callable[[], None]
@@ -147,24 +147,24 @@ class ValidationRun:
         self._closed = closed
         loop = asyncio.get_running_loop()
         self.state = va.open_validation(spec, attached, loop.time())
-        self.task = m.Task(spec.session, spec.round, m.TaskKind.VALIDATE, spec.model, spec.model_size,
-                           spec.config, spec.seed, spec.inline)  # fmt: skip
-        self._reports: list[m.ModelValidated] = []
-        self._listeners = Listeners[m.ModelValidated]()
+        self.task = m.Task(spec.session, spec.round, spec.kind, spec.model, spec.model_size,
+                           spec.config, spec.seed, spec.inline, spec.package, spec.package_size)  # fmt: skip
+        self._said: list[m.ModelValidated | m.ClientFailed] = []
+        self._listeners = Listeners[m.ModelValidated | m.ClientFailed]()
         self._timer = _Timer()
-        self._timer.set(self.state.closes_at, lambda: self._move(va.tick(self.state, loop.time())))
+        self._timer.set(self.state.closes_at, self._tick)
         if self.state.over:
             self.close()
 
     async def events(self) -> AsyncIterator[m.ValidationEvent]:
-        """Every report, then ValidationSealed."""
+        """Every report and failure, then ValidationSealed."""
         with self._listeners.subscribe() as more:
-            past, over = list(self._reports), self.state.over
-            for report in past:
-                yield report
+            past, over = list(self._said), self.state.over
+            for said in past:
+                yield said
             if not over:
-                async for report in more:
-                    yield report
+                async for said in more:
+                    yield said
         yield m.ValidationSealed(len(self.state.reported), self.state.missing)
 
     @property
@@ -174,12 +174,27 @@ class ValidationRun:
     def report(self, client: ClientId, report: m.ModelValidated) -> None:
         state, wanted = va.report(self.state, client)
         if wanted and report.client == client and report.model == state.spec.model:
-            self._reports.append(report)
-            self._listeners.publish(report)
+            self._say(report)
             self._move(state)
 
-    def give_up(self, client: ClientId) -> None:
+    def give_up(self, client: ClientId, reason: str, left: bool = False) -> None:
+        if client in self.state.waiting:
+            self._say(m.ClientFailed(client, reason, left))
         self._move(va.give_up(self.state, client))
+
+    def extend(self, spec: ValidationSpec, attached: frozenset[ClientId]) -> frozenset[ClientId]:
+        """Ask the clients that are new in a later call, too; returns which."""
+        before = self.state.waiting
+        self.state = va.extend(self.state, spec, attached, asyncio.get_running_loop().time())
+        self._timer.set(self.state.closes_at, self._tick)
+        return self.state.waiting - before
+
+    def _say(self, said: m.ModelValidated | m.ClientFailed) -> None:
+        self._said.append(said)
+        self._listeners.publish(said)
+
+    def _tick(self) -> None:
+        self._move(va.tick(self.state, asyncio.get_running_loop().time()))
 
     def close(self) -> None:
         """Wait for nobody any more. Call it once."""

@@ -12,6 +12,8 @@ import logging
 from pathlib import Path
 
 from fedn.aggregation.blocks import check_finite
+from fedn.aggregation.faults import blamed
+from fedn.aggregation.mean import AGGREGATOR, empty_sum
 from fedn.domain.errors import InvalidModel, RefusalCode, Refused, StoreUnavailable
 from fedn.domain.ids import ClientId, Digest, digest_of
 from fedn.domain.model import INLINE_BYTES, Layout, layout_of
@@ -97,8 +99,8 @@ class PartSum:
     def fold(self, upload: Upload) -> None:
         """Add a verified upload. Not safe to call twice at once."""
         if self._total is None:
-            self._total = self._aggregator.zero(self.layout)
-        with upload.spool.map() as file:
+            self._total = empty_sum(self._aggregator, self.layout)
+        with upload.spool.map() as file, blamed(AGGREGATOR, self._aggregator):
             start = len(file) - self.layout.data_bytes
             self._aggregator.accumulate(self._total, file[start:], self.layout, upload.header.examples)
 

@@ -1,4 +1,7 @@
-"""One validation at a combiner: who has reported metrics, and when it is over. Pure, like machine.py."""
+"""One validation (or check, or prediction) at a combiner: who has reported, and when it is over.
+
+Pure, like machine.py.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,17 @@ def open_validation(spec: ValidationSpec, attached: frozenset[ClientId], now: fl
     """Only clients that are here are asked; nobody waits for one that is not."""
     waiting = frozenset(spec.clients) & attached
     return Validation(spec, waiting, waiting, frozenset(), now + spec.deadline)
+
+
+def extend(state: Validation, spec: ValidationSpec, attached: frozenset[ClientId], now: float) -> Validation:
+    """A later call lists more clients: those of them that are here are asked, too."""
+    clients = tuple(dict.fromkeys([*state.spec.clients, *spec.clients]))
+    new = frozenset(spec.clients) & attached - state.asked
+    return replace(
+        state, spec=replace(state.spec, clients=clients), asked=state.asked | new,
+        waiting=state.waiting | new,
+        closes_at=max(state.closes_at, now + spec.deadline) if new else state.closes_at,
+    )  # fmt: skip
 
 
 def report(state: Validation, client: ClientId) -> tuple[Validation, bool]:

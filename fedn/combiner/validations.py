@@ -1,10 +1,11 @@
-"""The validations under way at a combiner: opened, joined again, reported to, given up."""
+"""Validations, checks and predictions under way at a combiner: opened, joined, reported to, given up."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from fedn.combiner.limits import Limits
+from fedn.combiner.materials import having, pin, unpin
 from fedn.combiner.runs import ValidationRun
 from fedn.domain import messages as m
 from fedn.domain.errors import Busy
@@ -14,15 +15,17 @@ from fedn.domain.round import ValidationSpec
 from fedn.ports import ReducerLink
 from fedn.stores.cache import ModelCache
 
+_Key = tuple[SessionId, int, m.TaskKind]
+
 
 class Validations:
-    """Every validation that is not over, by session and round."""
+    """Every one that is not over, by session, round and kind."""
 
     def __init__(self, models: ModelCache, reducer: ReducerLink, limits: Limits, gauges: Gauges) -> None:
         self._models = models
         self._reducer = reducer
         self._limit = limits.max_validations
-        self._runs: dict[tuple[SessionId, int], ValidationRun] = {}
+        self._runs: dict[_Key, ValidationRun] = {}
         self._level = gauges.add("validations", limits.max_validations, lambda: len(self._runs))
 
     async def run(
@@ -32,26 +35,28 @@ class Validations:
         ask: Callable[[ClientId, m.Task], None],
     ) -> AsyncIterator[m.ValidationEvent]:
         """Have the listed clients evaluate a model, or go on with it; ends with ValidationSealed."""
-        key = (spec.session, spec.round)
-        async with self._models.using(spec.model, spec.model_size, self._reducer.fetch_model, spec.inline):
-            run = self._runs.get(key)
+        async with having(self._models, self._reducer, spec):
+            run = self._runs.get((spec.session, spec.round, spec.kind))
             if run is None:
                 run = self._open(spec, attached())
-                for client in run.state.waiting:
-                    ask(client, run.task)
+                new = run.state.waiting
+            else:
+                new = run.extend(spec, attached())
+            for client in new:
+                ask(client, run.task)
             async for event in run.events():
                 yield event
 
     def _open(self, spec: ValidationSpec, attached: frozenset[ClientId]) -> ValidationRun:
         if len(self._runs) >= self._limit:
             raise Busy(f"{self._limit} validations are under way here (max_validations)")
-        key = (spec.session, spec.round)
+        key = (spec.session, spec.round, spec.kind)
 
         def closed() -> None:
-            self._models.unpin(spec.model)
+            unpin(self._models, spec)
             self._runs.pop(key, None)
 
-        self._models.pin(spec.model)
+        pin(self._models, spec)
         run = ValidationRun(spec, attached, closed)
         if not run.state.over:
             self._runs[key] = run
@@ -59,18 +64,20 @@ class Validations:
         return run
 
     def report(self, client: ClientId, report: m.ModelValidated) -> None:
-        if run := self._runs.get((report.session, report.round)):
+        if run := self._runs.get((report.session, report.round, report.kind)):
             run.report(client, report)
 
-    def failed(self, client: ClientId, session: SessionId, round_: int) -> None:
+    def failed(
+        self, client: ClientId, session: SessionId, round_: int, kind: m.TaskKind, reason: str
+    ) -> None:
         """The client can't do this one."""
-        if run := self._runs.get((session, round_)):
-            run.give_up(client)
+        if run := self._runs.get((session, round_, kind)):
+            run.give_up(client, reason)
 
     def left(self, client: ClientId) -> None:
         """The client is gone: none waits for it."""
         for run in list(self._runs.values()):
-            run.give_up(client)
+            run.give_up(client, "left before it reported", left=True)
 
     def expected(self) -> Iterator[ClientId]:
         """Who has still to report."""

@@ -142,12 +142,23 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class AuditEntry:
-    """Something that somebody did, or was refused. Chained like the model trail.
+class AuditNote:
+    """What an entry is to say. A store that changes something chains it to the others in the same step.
 
-    ``actor`` is a principal in words (role:name), ``event`` a past participle such as ``model_seeded``,
-    ``subject`` what it was done to. ``details`` are scalars, and never secrets.
+    ``at`` is Unix time, ``actor`` a principal in words (role:name), ``event`` a past participle such as
+    ``model_seeded``, ``subject`` what it was done to. ``details`` are scalars, and never secrets.
     """
+
+    at: float
+    actor: str
+    event: str
+    subject: str
+    details: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Something that somebody did, or was refused: a note with its place in the chain."""
 
     number: int
     parent: Digest

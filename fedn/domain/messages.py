@@ -17,9 +17,13 @@ from fedn.domain.update import UpdateHeader
 
 
 class TaskKind(StrEnum):
+    """TRAIN makes an update; the others make a report: metrics of a model on held-out examples, a preflight
+    check that train() will be able to work, or predictions that stay where the client's owner says."""
+
     TRAIN = "train"
     VALIDATE = "validate"
     PREDICT = "predict"
+    CHECK = "check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True)
 class ModelValidated:
-    """Metrics of one model on one client's own held-out ``examples``."""
+    """What a client says of one model: its metrics on ``examples`` of its own, or what its check found."""
 
     session: SessionId
     round: int
@@ -75,6 +79,7 @@ class ModelValidated:
     model: Digest
     examples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    kind: TaskKind = TaskKind.VALIDATE
 
 
 ClientMessage = Hello | Beat | UpdateOffered | TaskFailed | ModelValidated
@@ -96,7 +101,8 @@ class Welcome:
 class Task:
     """Do ``kind`` with ``model``. The same (session, round, kind) may come again; it means the same.
 
-    ``inline`` holds the model when it is at most INLINE_BYTES, else it is fetched by digest.
+    ``inline`` holds the model when it is at most INLINE_BYTES, else it is fetched by digest. ``package`` is
+    the digest of the compute package that does it, fetched likewise; '' for the client's own app.
     """
 
     session: SessionId
@@ -107,6 +113,8 @@ class Task:
     config: str
     seed: int
     inline: bytes = b""
+    package: str = ""
+    package_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +280,15 @@ RoundEvent = RoundOpened | UpdateReceived | PartSealed | RoundAborted
 
 
 @dataclass(frozen=True, slots=True)
+class ClientFailed:
+    """This client will not report, and why. One that ``left`` may yet do so elsewhere."""
+
+    client: ClientId
+    reason: str
+    left: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ValidationSealed:
     """Every listed client has reported, failed or left, or the time is up."""
 
@@ -279,7 +296,7 @@ class ValidationSealed:
     missing: tuple[ClientId, ...] = ()
 
 
-ValidationEvent = ModelValidated | ValidationSealed
+ValidationEvent = ModelValidated | ValidationSealed | ClientFailed
 
 # --- reducer → combiner, unary ---------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from fedn.domain.update import Absence, Contributor
 class PartHeader:
     """Identity (session, round, combiner, incarnation, part) and content of a part.
 
-    The bytes behind ``digest`` are Σ examples·x over the contributors: little-endian float64, one
-    per averaged element of the layout, in layout order (``size`` = 8 · elements; 0 when empty).
+    The bytes behind ``digest`` are the aggregator's vector over the contributors, such as Σ examples·x:
+    little-endian float64, for the mean one per averaged element (``size`` = 8 · elements; 0 when empty).
     """
 
     session: SessionId

@@ -7,6 +7,7 @@ here appears everywhere.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from types import MappingProxyType
@@ -17,7 +18,17 @@ from fedn.domain.errors import InvalidPlan
 from fedn.domain.ids import Digest, digest_of
 
 Scalar = bool | int | float | str
+Schedule = Mapping[str, Scalar]
+"""A hyperparameter that changes: from which round on (its number as a text, '1' among them) which value."""
 MAX_HYPERPARAMETERS = 64
+MAX_STEPS = 256
+"""Of a schedule."""
+ROUND_PATTERN = "^[1-9][0-9]{0,6}$"
+RESERVED = ("round", "seed", "proximal_mu", "measure_before_fit")
+"""Handed to every train() beside the plan's hyperparameters."""
+
+
+_RESERVED_REMEDY = "give the plan field of that name, or choose another name"
 
 
 def _spec(default: Any, doc: str, **bounds: Any) -> Any:
@@ -47,15 +58,50 @@ class Plan:
                                          "new model the mean.")  # fmt: skip
     server_learning_rate: float = _spec(1.0, "Step of the server optimizer towards the mean.",
                                         low=1e-9, high=1e3)  # fmt: skip
+    server_momentum: float = _spec(0.0, "Momentum of sgd; β1 of adagrad, adam and yogi (their paper: 0.9 "
+                                        "for adam and yogi).", low=0.0, high=0.999999)  # fmt: skip
+    server_beta2: float = _spec(0.99, "β2 of adam and yogi: how long they remember squares.",
+                                low=0.0, high=0.999999)  # fmt: skip
+    server_epsilon: float = _spec(1e-3, "τ of adagrad, adam and yogi: how little they adapt.",
+                                  low=1e-12, high=1e3)  # fmt: skip
     validate: bool = _spec(True, "Whether clients evaluate every committed model on their own data.")
     validation_deadline: float = _spec(120.0, "Seconds to wait for the clients' metrics.",
                                        low=0.1, high=604_800.0)  # fmt: skip
+    package: str = _spec(
+        "", "Digest of the compute package that clients run (see `fedn package list`); without one they run "
+        "apps of their own.", pattern="^([0-9a-f]{64})?$"
+    )  # fmt: skip
+    check: bool = _spec(True, "Whether every client checks, before its first round, that its data and the "
+                              "package go with the model; who can't take part is named.")  # fmt: skip
+    proximal_mu: float = _spec(0.0, "FedProx: how strongly local training is held near the global model; "
+                                    "0 is FedAvg.", low=0.0, high=1e6)  # fmt: skip
+    measure_before_fit: bool = _spec(False, "Whether clients also evaluate the model they got on their own "
+                                            "data before they train: metrics named before_….")  # fmt: skip
+    stop_metric: str = _spec("", "Validation metric that ends the session early; '' for never.")
+    stop_patience: int = _spec(3, "Rounds without a better stop_metric after which the session ends.",
+                               low=1, high=1_000_000)  # fmt: skip
+    stop_direction: str = _spec("max", "Whether a higher or a lower stop_metric is better.",
+                                choices=("max", "min"))  # fmt: skip
     seed: int = _spec(0, "Source of every random choice of the session.", low=0, high=2**63 - 1)
-    config: Mapping[str, Scalar] = _spec(dict, "Hyperparameters handed to the clients' train().")
+    config: Mapping[str, Scalar | Schedule] = _spec(
+        dict, "Hyperparameters handed to the clients' train(); a value may be a mapping of round to value."
+    )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON form; `plan_from` reads it back."""
-        return {item.name: getattr(self, item.name) for item in fields(self)} | {"config": dict(self.config)}
+        config = {
+            name: dict(value) if isinstance(value, Mapping) else value for name, value in self.config.items()
+        }
+        return {item.name: getattr(self, item.name) for item in fields(self)} | {"config": config}
+
+    def config_at(self, round_: int) -> dict[str, Scalar]:
+        """What train() is handed in a round, before the client's own defaults and overrides."""
+        hyperparameters = {name: _at(value, round_) for name, value in self.config.items()}
+        return {
+            **hyperparameters,
+            "proximal_mu": self.proximal_mu,
+            "measure_before_fit": self.measure_before_fit,
+        }
 
     @property
     def digest(self) -> Digest:
@@ -95,6 +141,13 @@ def plan_from(values: Mapping[str, Any]) -> Plan:
     return plan
 
 
+def _at(value: Scalar | Schedule, round_: int) -> Scalar:
+    """The value that is due: the one whose round came last."""
+    if not isinstance(value, Mapping):
+        return value
+    return value[str(max(int(start) for start in value if int(start) <= round_))]
+
+
 def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> Any:
     if name == "config":
         return _check_config(value)
@@ -104,23 +157,53 @@ def _check(name: str, value: Any, kind: type, metadata: Mapping[str, Any]) -> An
         raise InvalidPlan(name, f"{value!r} is not {_word(kind)}", f"give {_word(kind)}")
     if "choices" in metadata and value not in metadata["choices"]:
         raise InvalidPlan(name, f"{value!r} is unknown", f"choose one of {', '.join(metadata['choices'])}")
+    if "pattern" in metadata and not re.fullmatch(metadata["pattern"], str(value)):
+        raise InvalidPlan(
+            name, f"{str(value)[:80]!r} is not a sha256 digest", "give 64 hexadecimal digits, or ''"
+        )
     if "low" in metadata and not metadata["low"] <= value <= metadata["high"]:
         raise InvalidPlan(name, f"{value} is out of bounds", f"give {metadata['low']} to {metadata['high']}")
     return value
 
 
-def _check_config(value: Any) -> Mapping[str, Scalar]:
+def _check_config(value: Any) -> Mapping[str, Scalar | Schedule]:
     if not isinstance(value, Mapping) or len(value) > MAX_HYPERPARAMETERS:
         raise InvalidPlan("config", "is not a small mapping", f"give at most {MAX_HYPERPARAMETERS} names")
     for name, item in value.items():
         if not isinstance(name, str) or not 1 <= len(name) <= 64:
             raise InvalidPlan("config", f"{name!r} is not a name", "use 1–64 characters")
-        if not isinstance(item, bool | int | float | str) or (isinstance(item, str) and len(item) > 4096):
-            raise InvalidPlan(f"config.{name}", f"{type(item).__name__} is not a plain value",
-                              "give a number, a boolean or a short text")  # fmt: skip
-        if isinstance(item, float) and not math.isfinite(item):
-            raise InvalidPlan(f"config.{name}", "is not finite", "give a finite number")
-    return MappingProxyType(dict(value))
+        if name in RESERVED:
+            raise InvalidPlan(f"config.{name}", "is set by the system", _RESERVED_REMEDY)
+        if isinstance(item, Mapping):
+            _check_schedule(name, item)
+        else:
+            _check_scalar(name, item)
+    return MappingProxyType({name: _frozen(item) for name, item in value.items()})
+
+
+def _frozen(item: Any) -> Any:
+    return MappingProxyType(dict(item)) if isinstance(item, Mapping) else item
+
+
+def _check_scalar(name: str, item: object) -> None:
+    if not isinstance(item, bool | int | float | str) or (isinstance(item, str) and len(item) > 4096):
+        raise InvalidPlan(f"config.{name}", f"{type(item).__name__} is not a plain value",
+                          "give a number, a boolean, a short text, or these by round")  # fmt: skip
+    if isinstance(item, float) and not math.isfinite(item):
+        raise InvalidPlan(f"config.{name}", "is not finite", "give a finite number")
+
+
+def _check_schedule(name: str, steps: Mapping[Any, Any]) -> None:
+    example = 'give values by round, such as {"1": 0.1, "10": 0.01}'
+    if not 1 <= len(steps) <= MAX_STEPS or "1" not in steps:
+        raise InvalidPlan(f"config.{name}", f"is a schedule without round 1, or of over {MAX_STEPS}", example)
+    for start, item in steps.items():
+        if not isinstance(start, str) or not re.fullmatch(ROUND_PATTERN, start):
+            raise InvalidPlan(f"config.{name}", f"{str(start)[:80]!r} is not the number of a round", example)
+        _check_scalar(f"{name}.{start}", item)
+    kinds = {"number" if type(item) in (int, float) else type(item).__name__ for item in steps.values()}
+    if len(kinds) > 1:
+        raise InvalidPlan(f"config.{name}", "changes its type between rounds", "give values of one type")
 
 
 def _word(kind: type) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Damaged, InvalidInput
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, digest_of
+from fedn.domain.messages import TaskKind
 from fedn.domain.update import Absence, Contributor
 
 GENESIS_PARENT = Digest("0" * 64)
@@ -23,8 +24,8 @@ class RoundSpec:
 
     For this ``incarnation`` of the combiner alone: another process of that name has other parts.
     Calling again with the same (session, round, part) goes on with what is there. ``deadline`` is in
-    seconds from when the combiner opens the part; ``config`` is canonical JSON of the plan's
-    hyperparameters, ``aggregator`` the plan's;
+    seconds from when the combiner opens the part; ``config`` is canonical JSON of the round's
+    hyperparameters, ``aggregator`` the plan's; ``package`` is the digest of its compute package, or ''.
     ``inline`` holds the model when it is small, else it is pulled by digest.
     """
 
@@ -42,11 +43,17 @@ class RoundSpec:
     aggregator: str
     incarnation: Incarnation
     inline: bytes = b""
+    package: str = ""
+    package_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationSpec:
-    """One combiner's share of a validation: evaluate ``model``, the outcome of ``round``."""
+    """One combiner's share of a validation: evaluate ``model``, the outcome of ``round``.
+
+    Checks and predictions (``kind``) go the same way. Called again while it is under way, it asks the
+    clients that are new in the list, too.
+    """
 
     term: int
     session: SessionId
@@ -58,6 +65,9 @@ class ValidationSpec:
     seed: int
     deadline: float
     inline: bytes = b""
+    kind: TaskKind = TaskKind.VALIDATE
+    package: str = ""
+    package_size: int = 0
 
 
 def check_deadline(spec: RoundSpec | ValidationSpec) -> None:
@@ -83,6 +93,8 @@ class RoundRecord:
 
     The digest of a record is taken over its stored canonical bytes, which name the parent's digest:
     that is the chain. Metrics are not part of it, so that forgetting a client's metrics leaves it whole.
+    ``optimizer_state`` is the digest of what the server optimizer remembers after this round, or ''; of
+    those files only the newest are kept.
     """
 
     session: SessionId
@@ -98,6 +110,7 @@ class RoundRecord:
     parts: tuple[MergedPart, ...] = ()
     refused: tuple[Absence, ...] = ()
     lost: tuple[Absence, ...] = ()
+    optimizer_state: str = ""
 
     @property
     def contributors(self) -> tuple[Contributor, ...]:

@@ -2,13 +2,17 @@
 
 `fedn.client.trainer` and the command line read and write here. Reading goes through the one header
 parser in `fedn.domain.model`; a seed file is written by the safetensors library.
+
+numpy has no bfloat16. Reading a file gives such tensors as float32, which holds each of their values.
+Arrays to be written may have the dtype that the package ml_dtypes gives numpy, ``ml_dtypes.bfloat16``: a
+seed file keeps it as BF16. fedn itself knows it by name and does not need the package.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from fedn.aggregation.dtypes import NUMPY_DTYPES, Array, encode, first_unsafe, floats
+from fedn.aggregation.dtypes import NUMPY_DTYPES, Array, encode, first_unsafe, floats, widen_bfloat16
 from fedn.domain.errors import InvalidModel
 from fedn.domain.model import FLOAT_DTYPES, Layout, TensorSpec, layout_of
 from fedn.ports import Tensors
@@ -66,8 +70,8 @@ def _bytes_of(value: Array, spec: TensorSpec) -> memoryview:
 def _cast(value: Array, spec: TensorSpec) -> Array:
     if spec.dtype != "BF16" and value.dtype == np.dtype(NUMPY_DTYPES[spec.dtype]):
         return value
-    if spec.dtype in FLOAT_DTYPES and value.dtype.kind == "f":
-        return _cast_float(value, spec)
+    if spec.dtype in FLOAT_DTYPES and (value.dtype.kind == "f" or _is_bfloat16(value)):
+        return _cast_float(widened(value), spec)
     if spec.dtype not in FLOAT_DTYPES and value.dtype.kind in "iub":
         with np.errstate(over="ignore"):
             cast = value.astype(NUMPY_DTYPES[spec.dtype])
@@ -102,6 +106,15 @@ def _plain(array: Array) -> Array:
     return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
+def widened(array: Array) -> Array:
+    """``array`` itself, or as float32 if it holds bfloat16; exact."""
+    return widen_bfloat16(array.view("<u2")) if _is_bfloat16(array) else array
+
+
+def _is_bfloat16(array: Array) -> bool:
+    return array.dtype.name == "bfloat16"
+
+
 def check_tensor(name: object, value: object) -> Array:
     """``value`` as an array if it is one that a model file can hold.
 
@@ -113,7 +126,7 @@ def check_tensor(name: object, value: object) -> Array:
     if not isinstance(value, np.ndarray | np.generic):
         raise _bad(name, f"is a {type(value).__name__}, not a numpy array", "wrap it in numpy.asarray()")
     array = np.asarray(value)
-    if array.dtype.newbyteorder("<").str not in NUMPY_DTYPES.values():
+    if not _is_bfloat16(array) and array.dtype.newbyteorder("<").str not in NUMPY_DTYPES.values():
         problem = f"has dtype {array.dtype}, which no model file holds"
         raise _bad(name, problem, "use a float, integer or boolean dtype")
     return array
@@ -123,4 +136,4 @@ def _bad(name: object, problem: str, remedy: str) -> InvalidModel:
     return InvalidModel(f"tensor {str(name)[:80]!r}", problem, remedy)
 
 
-__all__ = ["check_tensor", "layout_of", "read_file", "seed_file", "write_update"]
+__all__ = ["check_tensor", "layout_of", "read_file", "seed_file", "widened", "write_update"]

@@ -1,4 +1,8 @@
-"""A model that is a plain dict of numpy arrays. `fedn.helpers.files` reads and writes the bytes."""
+"""A model that is a plain dict of numpy arrays. `fedn.helpers.files` reads and writes the bytes.
+
+There is no ``proximal`` here: such an app computes its own gradients, so for FedProx it reads
+``config["proximal_mu"]`` and adds mu · (w - w0) itself.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ class NumpyHelper:
         return {name: np.array(value) for name, value in tensors.items()}
 
     def dump(self, model: Any) -> dict[str, npt.NDArray[Any]]:
-        """The app's arrays.
+        """Copies of the app's arrays.
 
         Raises:
             InvalidModel: naming the entry that is not an array of numbers.
@@ -29,4 +33,4 @@ class NumpyHelper:
         if not isinstance(model, Mapping):
             problem = f"is a {type(model).__name__}, not a dict of numpy arrays"
             raise InvalidModel("model", problem, "return a dict of name to array, or set the app's helper")
-        return {name: check_tensor(name, value) for name, value in model.items()}
+        return {name: np.array(check_tensor(name, value)) for name, value in model.items()}

@@ -5,14 +5,15 @@ The tensors carry scikit-learn's own names: ``coef_``, ``intercept_``, ``classes
 layer sizes) is the app's business: its ``build()`` returns a fresh estimator, and the helper fits it out
 so that ``predict`` and ``partial_fit`` go on from the model's weights. What an optimizer remembers
 between batches (Adam's moments, a decaying learning rate's clock) starts anew each round.
-scikit-learn takes a second to import, so it is imported on first use.
+scikit-learn takes a second to import, so that waits until a helper is made. Its optimizers can't be reached
+from outside, so there is no ``proximal``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import count, pairwise, takewhile
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import numpy as np
 from fedn.aggregation.dtypes import Array
 from fedn.domain.errors import InvalidModel
 from fedn.helpers.files import check_tensor
+from fedn.helpers.frameworks import framework, fresh
 from fedn.ports import Tensors
 
 _REMEDY = "use a linear model or a multi-layer perceptron, or the numpy helper with tensors of your own"
@@ -27,7 +29,14 @@ _RESEED = "seed the session with a model of the estimator that app.build() retur
 
 
 class SklearnHelper:
-    """Implements `fedn.ports.Helper` for scikit-learn estimators."""
+    """Implements `fedn.ports.Helper` for scikit-learn estimators.
+
+    Raises:
+        InvalidInput: scikit-learn is not installed.
+    """
+
+    def __init__(self) -> None:
+        framework("sklearn", "sklearn")
 
     def load(self, tensors: Tensors, app: Any) -> Any:
         """``app.build()``, fitted with copies of ``tensors``.
@@ -35,11 +44,7 @@ class SklearnHelper:
         Raises:
             InvalidModel: no ``build()``, an estimator of another kind, or tensors that do not fit it.
         """
-        build = getattr(app, "build", None)
-        if not callable(build):
-            problem = "has no build(), which the sklearn helper needs"
-            raise InvalidModel("app", problem, "add a method that returns a fresh estimator")
-        estimator = build()
+        estimator = fresh(app, "sklearn", "estimator")
         if _kind(estimator) == "linear":
             _fit_linear(estimator, tensors)
         else:
@@ -117,7 +122,7 @@ def _perceptron_tensors(model: Any) -> dict[str, Any]:
 
 
 def _fit_perceptron(estimator: Any, tensors: Tensors) -> None:
-    layers = len(list(takewhile(lambda layer: f"coefs_.{layer}" in tensors, count())))
+    layers = len({name.rpartition(".")[2] for name in tensors if "." in name})
     names = [f"{kind}_.{layer}" for layer in range(max(layers, 1)) for kind in ("coefs", "intercepts")]
     _check_names(tensors, names, estimator)
     coefs = [np.array(tensors[f"coefs_.{layer}"]) for layer in range(layers)]

@@ -201,6 +201,11 @@ def server_name(role: Role, member: str = "") -> str:
     return f"{hashlib.sha256(member.encode()).hexdigest()[:32]}.hashed.combiner.{_DOMAIN}"
 
 
+def is_server_name(text: str) -> bool:
+    """Whether this is, or looks like, a name that `server_name` gives: nobody else may be called so."""
+    return f".{text.rstrip('.').lower()}".endswith(f".{_DOMAIN}")
+
+
 def uri(role: Role, member: str) -> str:
     """The name of a member in a certificate. Raises InvalidInput for a name that is none."""
     return f"fedn:{role}:{check_id('member', member)}"

@@ -21,7 +21,7 @@ from fedn.domain.errors import InvalidConfig, Unauthenticated, Unavailable
 from fedn.domain.identity import Principal, Role, TokenText
 from fedn.identity.certificates import fingerprint, read_certificate
 from fedn.identity.credentials import Credentials, Keyring, Wallet
-from fedn.identity.joining import join, keep_renewed, renew
+from fedn.identity.joining import Tell, join, keep_renewed, nobody, renew
 
 log = logging.getLogger("fedn.identity")
 
@@ -47,29 +47,30 @@ class Applicant:
 class Membership:
     """A place in the network of the reducer at ``url``: what is shown there, and how it stays valid."""
 
-    def __init__(self, url: str, keyring: Keyring, held: Credentials, ca_bundle: str) -> None:
+    def __init__(self, url: str, keyring: Keyring, held: Credentials, ca_bundle: str, tell: Tell) -> None:
         """Made by `enter`."""
         self.wallet = Wallet(held)
         self._url, self._keyring, self._ca_bundle = url, keyring, ca_bundle
+        self._tell = tell
 
     async def keep(self) -> None:
         """Renew in good time, for ever. Raises Revoked, Unauthenticated."""
-        await keep_renewed(self._url, self._keyring, self.wallet, self._ca_bundle)
+        await keep_renewed(self._url, self._keyring, self.wallet, self._ca_bundle, self._tell)
 
     async def fresh(self) -> None:
         """Await this before dialling: what has expired, as after a long sleep, is renewed first."""
         if time.time() >= self.wallet.current.expires_at:
-            self.wallet.replace(await renew(self._url, self._keyring, self._ca_bundle))
+            self.wallet.replace(await renew(self._url, self._keyring, self._ca_bundle, self._tell))
 
 
 async def enter(
-    url: str, token: Callable[[], TokenText | None], who: Applicant, ca_bundle: str = ""
+    url: str, token: Callable[[], TokenText | None], who: Applicant, ca_bundle: str = "", tell: Tell = nobody
 ) -> Membership | None:
     """The place of ``who`` in the network of the reducer at ``url``; None where nobody asks (http://).
 
     An identity that is there is used, and renewed first if it has expired; else ``token`` is asked for.
-    Waits for as long as no reducer answers. Raises InvalidConfig, Unauthenticated, Revoked, Damaged, and
-    what else joining raises.
+    Waits for as long as no reducer answers; ``tell`` hears of all that is asked. Raises InvalidConfig,
+    Unauthenticated, Revoked, Damaged, and what else joining raises.
     """
     keyring = Keyring(who.directory)
     held = keyring.load()
@@ -81,34 +82,34 @@ async def enter(
             raise InvalidConfig("reducer", problem, "give its https:// address, or remove that folder")
         return None
     if held is None:
-        held = await _joined(url, _wanted(token, who), who, ca_bundle)
+        held = await _joined(url, _wanted(token, who), who, ca_bundle, tell)
     else:
         _check_whose(held, who, token)
         if time.time() >= held.expires_at:
-            held = await _renewed(url, token, who, ca_bundle)
+            held = await _renewed(url, token, who, ca_bundle, tell)
     _check_clock(held)
-    return Membership(url, keyring, held, ca_bundle)
+    return Membership(url, keyring, held, ca_bundle, tell)
 
 
-async def _joined(url: str, token: TokenText, who: Applicant, ca_bundle: str) -> Credentials:
-    keyring = Keyring(who.directory)
-    held = await _patiently(lambda: join(url, token, who.role, who.member, who.name, keyring, ca_bundle))
+async def _joined(url: str, token: TokenText, who: Applicant, ca_bundle: str, tell: Tell) -> Credentials:
+    keyring, me = Keyring(who.directory), (who.role, who.member, who.name)
+    held = await _patiently(lambda: join(url, token, *me, keyring, ca_bundle, tell=tell))
     log.info("joined the network %s as %s", token.fingerprint[:16], who.principal)
     return held
 
 
 async def _renewed(
-    url: str, token: Callable[[], TokenText | None], who: Applicant, ca_bundle: str
+    url: str, token: Callable[[], TokenText | None], who: Applicant, ca_bundle: str, tell: Tell
 ) -> Credentials:
     """Whoever has been away for too long to renew may join anew."""
     try:
-        return await _patiently(lambda: renew(url, Keyring(who.directory), ca_bundle))
+        return await _patiently(lambda: renew(url, Keyring(who.directory), ca_bundle, tell))
     except Unauthenticated as error:
         given = token()
         if given is None:
             raise
         log.warning("%s; joining anew", error.message)
-        return await _joined(url, given, who, ca_bundle)
+        return await _joined(url, given, who, ca_bundle, tell)
 
 
 async def _patiently(ask: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -11,6 +11,7 @@ import logging
 import random
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -29,6 +30,12 @@ MAX_ANSWER = 256 * 1024
 LOOK_SECONDS = 60.0
 """How often the clock, which may jump, is looked at while a renewal is waited for."""
 RETRY_SECONDS = (1.0, 60.0)
+Tell = Callable[[str, bytes], None]
+"""Told before something is asked: 'join_asked' or 'renewal_asked', and the signing request that goes out."""
+
+
+def nobody(what: str, request: bytes) -> None:
+    """Where nobody keeps a ledger of what is asked."""
 
 
 def fetch_authority(url: str, fingerprint_: str, ca_bundle: str = "") -> bytes:
@@ -63,7 +70,7 @@ def fetch_authority(url: str, fingerprint_: str, ca_bundle: str = "") -> bytes:
 
 async def join(
     url: str, token: str | TokenText, role: Role, member: str, name: str, keyring: Keyring,
-    ca_bundle: str = "", labels: dict[str, str] | None = None,
+    ca_bundle: str = "", labels: dict[str, str] | None = None, *, tell: Tell = nobody,
 ) -> Credentials:  # fmt: skip
     """Show ``token`` and become ``member``; ``name`` is what people call it. May be repeated if cut short.
 
@@ -73,13 +80,14 @@ async def join(
     text = parse_token("join", token) if isinstance(token, str) else token
     authority = await asyncio.to_thread(fetch_authority, url, text.fingerprint, ca_bundle)
     request = await asyncio.to_thread(lambda: new_request(keyring.key(), role, member))
+    tell("join_asked", request)
     answer = await _ask(url, authority, ca_bundle, "/join", {
         "token": text.reveal(), "request": request.decode(), "name": name, "labels": labels or {},
     })  # fmt: skip
     return await _keep(url, answer, authority, Principal(role, member), keyring)
 
 
-async def renew(url: str, keyring: Keyring, ca_bundle: str = "") -> Credentials:
+async def renew(url: str, keyring: Keyring, ca_bundle: str = "", tell: Tell = nobody) -> Credentials:
     """A new certificate for the same key, also when the old one has expired.
 
     Raises Revoked, Unauthenticated (the network does not know this key any more), LinkBroken.
@@ -89,11 +97,14 @@ async def renew(url: str, keyring: Keyring, ca_bundle: str = "") -> Credentials:
         raise Unauthenticated(f"{keyring.directory} holds no certificate to renew; join with a token first")
     who = kept.principal
     request = new_request(kept.key, who.role, who.name)
+    tell("renewal_asked", request)
     answer = await _ask(url, kept.authority, ca_bundle, "/renew", {"request": request.decode()})
     return await _keep(url, answer, kept.authority, who, keyring)
 
 
-async def keep_renewed(url: str, keyring: Keyring, wallet: Wallet, ca_bundle: str = "") -> None:
+async def keep_renewed(
+    url: str, keyring: Keyring, wallet: Wallet, ca_bundle: str = "", tell: Tell = nobody
+) -> None:
     """Renew whenever half of the certificate's life is over, for ever; what is new goes into ``wallet``.
 
     While the reducer is away it is asked again and again. Raises Revoked, and Unauthenticated when the
@@ -103,7 +114,7 @@ async def keep_renewed(url: str, keyring: Keyring, wallet: Wallet, ca_bundle: st
     while True:
         await _until(due)
         try:
-            wallet.replace(await renew(url, keyring, ca_bundle))
+            wallet.replace(await renew(url, keyring, ca_bundle, tell))
             log.info("the certificate of %s was renewed", wallet.current.principal)
             # At once again would be due where this machine's clock is far ahead.
             pause, due = RETRY_SECONDS[0], max(_due(wallet.current), time.time() + RETRY_SECONDS[0])

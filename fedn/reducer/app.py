@@ -16,9 +16,10 @@ from fedn.identity.network_dir import NetworkDir
 from fedn.ports import ModelStore, StateStore
 from fedn.reducer.auditing import Auditor
 from fedn.reducer.events import EventHub
-from fedn.reducer.federation import Limits, Reducer
+from fedn.reducer.federation import Limits, Reducer, believed
 from fedn.reducer.links import GrpcCombinerControl
-from fedn.reducer.registrar import Registrar, barred
+from fedn.reducer.observing import Everybody, open_exporters
+from fedn.reducer.registrar import Registrar, known_as
 from fedn.reducer.rest import create_app
 from fedn.reducer.service import ReducerService
 from fedn.reducer.web import Web, names_in
@@ -58,9 +59,10 @@ async def _serve(
     hub = EventHub(streams=settings.event_streams)
     limits = Limits(settings.combiner_grace, settings.client_grace)
     wallet = network.wallet if network else None
-    nobody = partial(barred, state.identity) if network else lambda *_: False
     dial = partial(GrpcCombinerControl, wallet=wallet)
-    reducer = Reducer(state, models, dial, hub, limits, nobody)
+    whom = partial(known_as, state.identity) if network else believed
+    exporters = open_exporters(settings.observers)
+    reducer = Reducer(state, models, dial, Everybody(hub, *exporters), limits, whom)
     service = ReducerService(reducer, asyncio.get_running_loop(), hub,
                              settings.max_model_bytes, settings.command_queue)  # fmt: skip
     registrar = _registrar(settings, network, service) if network else None
@@ -75,6 +77,7 @@ async def _serve(
         hub.close()
         await asyncio.to_thread(web.stop)
         await reducer.close()
+        await asyncio.gather(*(asyncio.to_thread(exporter.close) for exporter in exporters))
         if registrar:
             await asyncio.to_thread(registrar.auditor.flush, True)
 

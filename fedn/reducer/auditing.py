@@ -11,23 +11,33 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
+from typing import NamedTuple
 
 from fedn.domain.errors import FednError
-from fedn.domain.identity import Principal, Role
+from fedn.domain.identity import AuditNote, Principal, Role
 from fedn.domain.rates import Rate
 from fedn.ports import IdentityStore
 
 log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 60.0
-"""Of refusals of one kind to one address, the log has one entry in so long, which counts the others."""
+"""Of refusals of one kind, to one address and actor, the log has one entry in so long, with their number."""
 ENTRIES_PER_SECOND, ENTRIES_AT_ONCE = 0.2, 100
-"""Entries about refusals, whoever is refused: many addresses must not fill the disk either."""
+"""Entries about refusals of those who have shown who they are, and as many about strangers: neither may
+fill the disk, and strangers must not use up the entries of the others."""
 ELSEWHERE = "many"
 """Instead of an address, in the entry that counts what would have been too many entries."""
 TEXT = 300
 
 Scalar = str | int | float | bool
+
+
+class _Key(NamedTuple):
+    """Refusals that are counted together. ``actor`` is '' for everybody who has not shown who they are."""
+
+    address: str
+    event: str
+    actor: str = ""
 
 
 @dataclass(slots=True)
@@ -47,25 +57,36 @@ class Auditor:
         self._store = store
         self._clock = clock
         self._lock = Lock()
-        self._counted: dict[tuple[str, str], _Counted] = {}
-        self._rate = Rate(ENTRIES_PER_SECOND, ENTRIES_AT_ONCE)
+        self._counted: dict[_Key, _Counted] = {}
+        self._rates = {known: Rate(ENTRIES_PER_SECOND, ENTRIES_AT_ONCE) for known in (True, False)}
 
     def write(self, actor: Principal | str, event: str, subject: str, **details: Scalar) -> None:
         """One entry, durable when this returns."""
+        self._store.append_audit(self.note(actor, event, subject, **details))
+
+    def note(self, actor: Principal | str, event: str, subject: str, **details: Scalar) -> AuditNote:
+        """What `write` would write now, for the store to keep in one step with the change it is about."""
         short = {name: value[:TEXT] if isinstance(value, str) else value for name, value in details.items()}
         if isinstance(actor, Principal) and actor.token:
             short["by"] = actor.token  # several tokens may have one name
-        self._store.append_audit(self._clock(), str(actor)[:TEXT], event, subject[:TEXT], short)
+        return AuditNote(self._clock(), str(actor)[:TEXT], event, subject[:TEXT], short)
 
-    def refused(self, address: str, event: str, actor: Principal | str, subject: str, reason: str) -> None:
-        """Write, or count, that somebody at ``address`` was refused."""
+    def refused(
+        self, address: str, event: str, actor: Principal | str, subject: str, reason: str,
+        *, known: bool = False,
+    ) -> None:  # fmt: skip
+        """Write, or count, that somebody at ``address`` was refused.
+
+        ``known``: that it was ``actor`` is not only what they say. All others are counted by address alone.
+        """
         now, first = self._clock(), False
+        key = _Key(address, event, str(actor) if known else "")
         with self._lock:
             due = self._due(now)
-            if counted := self._counted.get((address, event)):
+            if counted := self._counted.get(key):
                 counted.more += 1
-            elif first := self._rate.take(now):
-                self._counted[address, event] = _Counted(now, str(actor), subject)
+            elif first := self._rates[known].take(now):
+                self._counted[key] = _Counted(now, str(actor), subject)
             else:
                 self._count_elsewhere(event, now, 1)
         self._write_counts(due)
@@ -78,30 +99,29 @@ class Auditor:
             due = self._due(self._clock(), 0.0 if all_of_it else EVERY_SECONDS)
         self._write_counts(due)
 
-    def _due(self, now: float, seconds: float = EVERY_SECONDS) -> list[tuple[str, str, _Counted]]:
+    def _due(self, now: float, seconds: float = EVERY_SECONDS) -> list[tuple[_Key, _Counted]]:
         """What is to be written now. Who was quiet for a minute is forgotten."""
         due = []
-        for (address, event), counted in list(self._counted.items()):
+        for key, counted in list(self._counted.items()):
             if now - counted.at < seconds:
                 continue
-            del self._counted[address, event]
+            del self._counted[key]
             if not counted.more:
                 continue
-            if address == ELSEWHERE or seconds == 0.0 or self._rate.take(now):
-                due.append((address, event, counted))
-                self._counted[address, event] = _Counted(now, counted.actor, counted.subject)
+            if key.address == ELSEWHERE or seconds == 0.0 or self._rates[key.actor != ""].take(now):
+                due.append((key, counted))
+                self._counted[key] = _Counted(now, counted.actor, counted.subject)
             else:
-                self._count_elsewhere(event, now, counted.more)
+                self._count_elsewhere(key.event, now, counted.more)
         return due
 
     def _count_elsewhere(self, event: str, now: float, more: int) -> None:
-        self._counted.setdefault((ELSEWHERE, event), _Counted(now, ELSEWHERE, "")).more += more
+        self._counted.setdefault(_Key(ELSEWHERE, event), _Counted(now, ELSEWHERE, "")).more += more
 
-    def _write_counts(self, due: list[tuple[str, str, _Counted]]) -> None:
-        for address, event, counted in due:
-            self._try(
-                counted.actor, event, counted.subject, address=address, reason="again", count=counted.more
-            )
+    def _write_counts(self, due: list[tuple[_Key, _Counted]]) -> None:
+        for key, counted in due:
+            self._try(counted.actor, key.event, counted.subject,
+                      address=key.address, reason="again", count=counted.more)  # fmt: skip
 
     def _try(self, actor: str, event: str, subject: str, **details: Scalar) -> None:
         try:

@@ -10,36 +10,39 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, assert_never
 
-from fedn import plugins
 from fedn.aggregation.mean import PartMerger
 from fedn.domain import messages as m
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Conflict, FednError
-from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, derived_seed
+from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, derived_seed
 from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
-from fedn.domain.round import Head, RoundSpec, ValidationSpec
+from fedn.domain.round import RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader
 from fedn.ports import ClientSelector, CombinerLink, ModelStore, Observed, Observer, SessionInfo, StateStore
 from fedn.reducer import machine as mc
 from fedn.reducer import round as rd
+from fedn.reducer import telling
 from fedn.reducer.books import PAUSED, RUNNING, Books, Hindrances
+from fedn.reducer.eligible import Eligible
 from fedn.reducer.intake import Intake
 from fedn.reducer.merging import Committer, read_inline, read_layout
+from fedn.reducer.metrics import summary
 from fedn.reducer.network import Network
-from fedn.reducer.peers import Peer, paused
-from fedn.reducer.records import ack_from_record, settle_from_record, summary
-from fedn.reducer.validating import gather_metrics
+from fedn.reducer.numerics import aggregator_of
+from fedn.reducer.peers import paused
+from fedn.reducer.records import ack_from_record, settle_from_record
+from fedn.reducer.validating import Asking, Find, Subject, Validating
 
 log = logging.getLogger("fedn.reducer")
 
 NOBODY = "no combiner is connected to the reducer; start one with `fedn combiner start`"
 AGAIN_FIRST, AGAIN_MOST = 0.1, 10.0
 """Seconds before a part that came to nothing is asked for again; doubled while its combiner goes on so."""
-Find = Callable[[CombinerName], Peer | None]
 Fault = Callable[[str], mc.Event]
 
 
@@ -69,16 +72,24 @@ class SessionDriver:
         self._observer = observer
         self._grace = orphan_grace
         self._pause_reason = info.reason if info.state == PAUSED else ""
-        self._config = canonical_json(dict(info.plan.config)).decode()
-        self._aggregator = plugins.load("fedn.aggregators", info.plan.aggregator)()
+        self._aggregator = aggregator_of(info.plan)
         self._committer = Committer(state, models, term, info.session, info.plan)
         self._layout: Layout
         self._intake: Intake
-        self._inline = b""
+        self._asking = Asking(info.session, info.plan, term, 0)
+        self._subject = Subject(info.head.round, info.head.model, info.head.model_size)
         self._machine: mc.State | None = None
         self._pauses: dict[CombinerName, float] = {}
         self._hindrances = Hindrances(lambda reason: self._tell("waiting", reason=reason))
         self._books = Books(state, info.session, term, partial(self._hindrances.note, "reducer"))
+        self._validating = Validating(
+            info.session, info.plan, state, self._books, find, self._tell,
+            partial(self._hindrances.note, "metric"),
+        )  # fmt: skip
+        self._eligible = Eligible(
+            info.session, info.plan, self._aggregator.mergeable, state, find, self._check_spec, self._tell,
+            hindrances=self._hindrances, changed=self._checked,
+        )  # fmt: skip
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
@@ -88,17 +99,26 @@ class SessionDriver:
     async def start(self, network: Callable[[], Network]) -> None:
         """Begin, or go on after a restart, with the network as it is once the model is read."""
         self._layout = await self._books.patiently(read_layout, self._models, self._head)
-        self._inline = await self._books.patiently(
-            read_inline, self._models, self._head.model, self._head.model_size
-        )
+        head = self._head
+        inline = await self._books.patiently(read_inline, self._models, head.model, head.model_size)
+        self._subject = Subject(head.round, head.model, head.model_size, inline)
+        if self._plan.package:
+            size = await self._books.patiently(self._models.size, Digest(self._plan.package))
+            self._asking = replace(self._asking, package_size=size)
+        await self._books.patiently(self._eligible.read_known)
+        await self._books.patiently(self._committer.prepare, self._head, self._layout)
         self._intake = self._new_intake()
-        unvalidated = await self._books.patiently(self._validation_missing)
-        self._apply(mc.start(self.session, self._plan, self._head, network(), self._grace,
-                             self._pause_reason, unvalidated))  # fmt: skip
+        unvalidated, scores = await self._books.patiently(self._validating.stored, self._head)
+        self._apply(mc.start(self.session, self._plan, self._head, self._eligible.seen(network()),
+                             self._grace, self._pause_reason, unvalidated,
+                             whole=not self._aggregator.mergeable, scores=scores))  # fmt: skip
 
     def network_changed(self, network: Network) -> None:
         self._hindrances.note("network", "" if network else NOBODY)
-        self._decide(mc.NetworkChanged(network))
+        self._decide(mc.NetworkChanged(self._eligible.seen(network)))
+
+    def _checked(self) -> None:
+        self._decide(mc.NetworkChanged(self._eligible.checked()))
 
     def combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
         self._hindrances.note(combiner, "")
@@ -130,29 +150,21 @@ class SessionDriver:
 
     @property
     def progress(self) -> Mapping[str, Any]:
-        """What the session does just now, for people: state, reason, round, expected and received updates."""
-        phase = self._machine.phase if self._machine else mc.Waiting("starting")
-        shown: dict[str, Any] = {
-            "state": type(phase).__name__.lower(),
-            "reason": self._hindrances.joined(getattr(phase, "reason", "")),
-        }
-        if isinstance(phase, mc.Running | mc.Committing):
-            shown |= {"round": phase.round.number, "expected": self._expected}
-            shown["received"] = len(self._intake.received)
-            shown["refused"], shown["lost"] = dict(phase.round.refused), dict(phase.round.lost)
+        """What the session does just now, for people; beside `telling.progress` who can't take part."""
+        reason = self._hindrances.joined(getattr(telling.phase_of(self._machine), "reason", ""))
+        received = len(self._intake.received) if self._machine else 0
+        shown = telling.progress(self._machine, reason, received)
+        if self._eligible.unfit:
+            shown["unfit"] = dict(self._eligible.unfit)
+        if self._validating.failures:
+            shown["failed"] = self._validating.failures
         return shown
-
-    @property
-    def _expected(self) -> int:
-        """How many clients the open round lists."""
-        phase = self._machine.phase if self._machine else None
-        return len(phase.round.place) if isinstance(phase, mc.Running | mc.Committing) else 0
 
     @property
     def combiners(self) -> frozenset[CombinerName]:
         """Those that the open round has parts at."""
-        phase = self._machine.phase if self._machine else None
-        legs = phase.round.legs if isinstance(phase, mc.Running | mc.Committing) else {}
+        round_ = telling.open_round(self._machine)
+        legs = round_.legs if round_ else {}
         return frozenset(key.combiner for key, leg in legs.items() if leg.phase is not rd.Phase.VOID)
 
     def place_of(self, client: ClientId) -> str:
@@ -170,6 +182,7 @@ class SessionDriver:
         self._machine = None  # what is cut off now is nobody's answer
         if self._timer:
             self._timer.cancel()
+        await self._eligible.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -230,7 +243,8 @@ class SessionDriver:
                     self._store, self._term, self._find(combiner), incarnation, self.session, round_
                 )), None)  # fmt: skip
             case mc.Validate():
-                self._spawn(self._validate(self._head, self._inline), None)
+                network = self._machine.network if self._machine else {}
+                self._spawn(self._validating.run(self._subject, self._asking, network, self._validated), None)
             case mc.Announce(phase):
                 self._announce(phase)
             case mc.DropSums():
@@ -261,7 +275,7 @@ class SessionDriver:
 
     def _new_intake(self) -> Intake:
         merger = PartMerger(self._layout, self._plan.averaging, self._aggregator)
-        return Intake(self.session, self._round, self._layout, merger, self._hindrances)
+        return Intake(self.session, self._round, merger, self._hindrances)
 
     async def _run_part(self, intake: Intake, key: rd.PartKey, clients: tuple[ClientId, ...]) -> None:
         """Follow one part to its end, across broken links, until its combiner is lost."""
@@ -271,8 +285,9 @@ class SessionDriver:
         plan, head = self._plan, self._head
         spec = RoundSpec(
             self._term, self.session, intake.number, key.part, head.model, head.model_size,
-            self._layout.digest, clients, self._config, plan.seed, plan.round_deadline, plan.aggregator,
-            key.incarnation, self._inline,
+            self._layout.digest, clients, canonical_json(plan.config_at(intake.number)).decode(), plan.seed,
+            plan.round_deadline, plan.aggregator, key.incarnation, self._subject.inline, plan.package,
+            self._asking.package_size,
         )  # fmt: skip
 
         def ask(link: CombinerLink) -> AsyncIterator[m.RoundEvent]:
@@ -313,7 +328,7 @@ class SessionDriver:
     ) -> None:
         if intake.receive(client, examples, metrics):
             self._tell("update_received", round=intake.number, client=client, examples=examples,
-                       received=len(intake.received), expected=self._expected)  # fmt: skip
+                       received=len(intake.received), expected=telling.expected(self._machine))  # fmt: skip
 
     async def _fetch(self, intake: Intake, key: rd.PartKey, header: PartHeader) -> None:
         """Have a part's bytes here; one that is not what it should be is asked for again."""
@@ -349,11 +364,11 @@ class SessionDriver:
         except FednError as error:
             self._decide(mc.CommitFailed(error.message))
             return
-        self._head, self._inline = head, inline
+        self._head, self._subject = head, Subject(head.round, head.model, head.model_size, inline)
         contributors = sum(len(part.contributors) for part in command.parts)
         self._tell("round_committed", round=head.round, rounds=self._plan.rounds, model=head.model,
                    contributors=contributors, refused=[a.client for a in command.refused],
-                   lost=[a.client for a in command.lost])  # fmt: skip
+                   lost=[a.client for a in command.lost], train=summary(intake.metrics))  # fmt: skip
         self._decide(mc.RoundCommitted(head))
 
     async def _abort(self, intake: Intake, key: rd.PartKey, abort: m.AbortRound) -> None:
@@ -385,54 +400,24 @@ class SessionDriver:
 
     # --- validation ----------------------------------------------------------------------------------
 
-    async def _validate(self, head: Head, inline: bytes) -> None:
-        """Have every combiner's clients evaluate a committed model; store and tell what they report."""
+    def _validated(self, round_: int, value: float | None) -> None:
+        self._decide(mc.ValidationEnded(round_, value))
 
-        def spec_for(clients: tuple[ClientId, ...]) -> ValidationSpec:
-            return ValidationSpec(
-                self._term, self.session, head.round, head.model, head.model_size, clients,
-                self._config, self._plan.seed, self._plan.validation_deadline, inline,
-            )  # fmt: skip
-
-        network = self._machine.network if self._machine else {}
-        try:
-            rows = await gather_metrics(filter(None, map(self._find, network)), spec_for)
-            await self._books.patiently(self._store.add_metrics, rows)
-            self._tell("round_validated", round=head.round, **summary(rows))
-        except FednError as error:
-            log.warning("validation of round %s failed: %s", head.round, error.message)
-        finally:
-            self._decide(mc.ValidationEnded(head.round))
-
-    def _validation_missing(self) -> bool:
-        """Whether the last round has no validation metrics: it was under way when a reducer died."""
-        if not self._plan.validate or not self._head.round:
-            return False
-        rows = self._store.metrics(self.session, after=self._head.round - 1)
-        return not any(row.kind == "validate" for row in rows)
+    def _check_spec(self, clients: tuple[ClientId, ...]) -> ValidationSpec:
+        """Whether they can work with the newest model."""
+        return self._asking.spec(m.TaskKind.CHECK, self._subject, clients)
 
     # --- telling -------------------------------------------------------------------------------------
 
     def _announce(self, phase: mc.Phase) -> None:
-        match phase:
-            case mc.Running(round_, "", False):
-                listed = sorted(c for leg in round_.legs.values() for c in leg.clients)
-                self._tell(
-                    "round_opened", round=round_.number, rounds=self._plan.rounds, expected=len(listed)
-                )
-            case mc.Running(round_, reason):
-                self._tell("waiting", round=round_.number, reason=reason)
-            case mc.Waiting(reason) | mc.Paused(reason):
-                self._tell("waiting", round=self._round, reason=reason)
-            case mc.Ended(outcome, reason):
-                self._spawn(self._close_books(outcome, reason))
-            case mc.Planning() | mc.Committing() | mc.Finishing():
-                pass
-            case _:
-                assert_never(phase)
+        if isinstance(phase, mc.Ended):
+            self._spawn(self._close_books(phase.outcome, phase.reason))
+        elif told := telling.announcement(phase, self._plan, self._head):
+            self._tell(told[0], **told[1])
 
     async def _close_books(self, outcome: str, reason: str) -> None:
         """The end is durable before it is told."""
+        self._eligible.stop()
         await self._books.close(outcome, reason)
         self._tell(f"session_{outcome}", reason=reason)
         self.ended.set()

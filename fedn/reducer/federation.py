@@ -36,9 +36,13 @@ from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
 from fedn.reducer.books import PAUSED, RUNNING, Books, logged
 from fedn.reducer.driver import SessionDriver
+from fedn.reducer.hyperparameters import check_hyperparameters
+from fedn.reducer.inquiries import Inquiries, Inquiry, Question
 from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
+from fedn.reducer.numerics import check_numerics
 from fedn.reducer.peers import Hooks, Peer, longest_gone
 from fedn.reducer.records import ack_from_record, settle_from_record
+from fedn.reducer.scores import check_stop
 
 log = logging.getLogger("fedn.reducer")
 T = TypeVar("T")
@@ -62,6 +66,11 @@ class Limits:
     max_combiners: int = 1000
 
 
+def believed(_: Role, __: str, name: str) -> str:
+    """In a network without identity everybody is who they say."""
+    return name
+
+
 class Reducer:
     """Implements ports.ReducerLink for its own process."""
 
@@ -72,9 +81,11 @@ class Reducer:
         dial: Dial,
         observer: Observer,
         limits: Limits = Limits(),
-        barred: Callable[[Role, str], bool] = lambda *_: False,
+        known_as: Callable[[Role, str, str], str | None] = believed,
     ) -> None:
-        """``barred``: who is no member of this network, and must be neither spoken with nor counted."""
+        """``known_as``: what somebody of this role and id, who gives that name, is called here; None for no
+        member of this network, who must be neither spoken with nor counted.
+        """
         self.state = state
         self.models = models
         self.gauges = Gauges()
@@ -86,7 +97,7 @@ class Reducer:
         self._dial = dial
         self._observer = observer
         self._limits = limits
-        self._barred = barred
+        self._known_as = known_as
         self._put_out: set[CombinerName] = set()
         self._term = 0
         self._peers: dict[CombinerName, Peer] = {}
@@ -94,6 +105,7 @@ class Reducer:
         self._expected: dict[ClientId, CombinerName] = {}
         self._early: dict[SessionId, dict[tuple[ClientId, int], tuple[CombinerName, UpdateHeader]]] = {}
         self._behind: list[tuple[CombinerName, UpdateHeader]] = []
+        self.inquiries = Inquiries(state, models, observer, self._peers)
         self._starting: dict[SessionId, asyncio.Task[Exception | None]] = {}
         self._one_start = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -110,7 +122,7 @@ class Reducer:
         known = [
             combiner
             for combiner in self.state.combiners()
-            if not self._barred(Role.COMBINER, combiner.combiner)
+            if self._known_as(Role.COMBINER, combiner.combiner, combiner.combiner) is not None
         ]
         known.sort(key=lambda combiner: combiner.registered_at)
         for combiner in known[-self._limits.max_combiners :]:
@@ -124,9 +136,7 @@ class Reducer:
             self._changed.clear()
             await self._changed.wait()
         for info in unfinished:
-            self._observer.observe(
-                Observed("session_recovered", {"session": info.session, "round": info.head.round})
-            )
+            self._observer.observe(Observed("session_recovered", _about(info)))
             self._begin(info)
 
     def _begin(self, info: SessionInfo) -> asyncio.Task[Exception | None]:
@@ -165,6 +175,7 @@ class Reducer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.inquiries.close()
         for session in list(self._sessions.values()):
             await session.close()
         for peer in self._peers.values():
@@ -242,8 +253,9 @@ class Reducer:
     async def start_session(self, name: str, model: Digest, size: int, plan: Plan) -> SessionInfo:
         """Create a session on a seed model and run it."""
         plugins.check("fedn.selectors", plan.selection)
-        plugins.check("fedn.server_optimizers", plan.server_optimizer)
-        plugins.check("fedn.aggregators", plan.aggregator)
+        check_stop(plan)
+        await asyncio.to_thread(check_hyperparameters, plan, self.state)
+        await asyncio.to_thread(check_numerics, plan, self._network())
         async with self._one_start:
             info = await self._create(name, model, size, plan)
             beginning = self._begin(info)
@@ -264,8 +276,7 @@ class Reducer:
         ))  # fmt: skip
         info = SessionInfo(session, name[:200] or session, plan, RUNNING, "", now, head_of(genesis))
         await asyncio.to_thread(self.state.add_session, info, genesis)
-        self._observer.observe(Observed("session_started", {"session": session, "name": info.name,
-                                                            "rounds": plan.rounds}))  # fmt: skip
+        self._observer.observe(Observed("session_started", _about(info)))
         return info
 
     async def stop_session(self, session: SessionId) -> SessionInfo:
@@ -299,6 +310,10 @@ class Reducer:
             )
         raise Conflict("the session has ended; start another one on its model")
 
+    async def ask_clients(self, session: SessionId, question: Question) -> Inquiry:
+        """Have the clients of a session, also of one that has ended, predict or evaluate."""
+        return await self.inquiries.start(session, question, self._term)
+
     def progress(self, session: SessionId) -> Mapping[str, Any]:
         """What a session does just now; empty when it is not running here."""
         driver = self._sessions.get(session)
@@ -312,7 +327,7 @@ class Reducer:
             self._term,
             state=self.state,
             models=self.models,
-            selector=plugins.load("fedn.selectors", info.plan.selection)(),
+            selector=plugins.make("fedn.selectors", info.plan.selection),
             find=self._peers.get,
             observer=self._observer,
             orphan_grace=self._limits.client_grace,
@@ -336,7 +351,7 @@ class Reducer:
             release=self._release_requested,
             deposed=self._depose,
             gauged=self._publish,
-            barred=partial(self._barred, Role.CLIENT),
+            known_as=partial(self._known_as, Role.CLIENT),
         )
         peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks, seen)
         self._peers[name] = peer
@@ -424,6 +439,13 @@ class Reducer:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("reducer task failed: %s", error, exc_info=error)
+
+
+def _about(info: SessionInfo) -> dict[str, Any]:
+    """What the beginning of a session is told with, the first one or after a restart."""
+    head, plan = info.head, info.plan
+    return {"session": info.session, "name": info.name, "round": head.round, "rounds": plan.rounds,
+            "model": head.model, "plan": plan.as_dict()}  # fmt: skip
 
 
 def newest_seed(state: StateStore) -> Digest:

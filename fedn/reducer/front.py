@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fedn.domain.ids import ClientId, SessionId
@@ -12,6 +12,7 @@ from fedn.ports import Buffer, ModelInfo, ModelStore, SessionInfo, StateStore
 from fedn.reducer.events import EventHub
 
 if TYPE_CHECKING:
+    from fedn.reducer.inquiries import Inquiry, Question
     from fedn.reducer.network import NetworkView
 
 
@@ -45,6 +46,13 @@ class Front(Protocol):
     def pause_session(self, session: SessionId) -> SessionInfo: ...
 
     def resume_session(self, session: SessionId) -> SessionInfo: ...
+
+    def ask_clients(self, session: SessionId, question: Question) -> Inquiry: ...
+
+    def inquiries(self, session: SessionId) -> Sequence[Inquiry]:
+        """Newest first."""
+
+    def inquiry(self, session: SessionId, inquiry: str) -> Inquiry: ...
 
     def round_progress(self, session: SessionId) -> Mapping[str, Any]: ...
 

@@ -7,6 +7,7 @@ in `principal`, and say with `audited` what they did. In a network without ident
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -19,7 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from fedn.config import is_loopback
 from fedn.domain.errors import Busy, FednError, Forbidden, InvalidInput, Revoked, Unauthenticated
-from fedn.domain.identity import Principal, Role
+from fedn.domain.identity import MEMBERS, Principal, Role
 from fedn.domain.rates import Rates
 from fedn.identity.certificates import read_certificate
 from fedn.identity.roles import may_rest, row_of
@@ -27,9 +28,17 @@ from fedn.reducer.auditing import Auditor, Scalar, address_of, stranger
 from fedn.reducer.logins import Logins
 from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest_errors import error_form, host_asked
+from fedn.reducer.web_connection import DONE
 
 INTAKE = {"/api/v1/join": "join", "/api/v1/renew": "renew", "/login": "login"}
 """What strangers may post: counted by address."""
+MAX_EACH_MEMBER = 8
+"""Requests of one member that are answered at once; a combiner makes fewer (`fedn.wire.reducer_link`)."""
+MAX_EACH = 24
+"""The same of a person, whose browser keeps event streams open, and of strangers at one address.
+
+Not counted in a network without identity: there all have one address, and each could stop it anyway.
+"""
 LOOK_SECONDS = 1.0
 """How often it is looked whether somebody who reads a long answer still may."""
 
@@ -45,15 +54,21 @@ class Gate:
         auditor: Auditor,
         registrar: Registrar | None,
         hosts: Sequence[str] = (),
+        threads: int = 48,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``hosts``: the names under which browsers reach this reducer, besides those of its own machine."""
+        """``hosts``: the names under which browsers reach this reducer, besides those of its own machine.
+
+        ``threads``: how many requests are answered at once; of three or more, nobody gets all.
+        """
         self.logins = Logins(registrar.clock if registrar else time.time)
         self.registrar = registrar
         self._auditor = auditor
         self._hosts = frozenset(host.strip("[]").lower() for host in hosts)
         self._ticks = ticks
         self._lock = Lock()
+        self._most = max(2, threads - 1)
+        self._under_way = Counter[str]()
         self._rates = {
             "failed": Rates(0.5, 30),
             "join": Rates(20.0, 200),
@@ -86,6 +101,7 @@ class Gate:
                 return self._ask_anew(error)
         self._check_host()
         self.spend("all", _counted(g.principal))
+        self._take_place(g.principal)
         if not may_rest(g.principal.role, request.method, request.url_rule.rule):
             if g.principal.role is Role.NOBODY:
                 return self._ask_anew(
@@ -160,6 +176,24 @@ class Gate:
             seconds = max(1, ceil(wait))
             raise Busy(f"too many requests; try again in {seconds} s", retry_after=seconds)
 
+    def _take_place(self, who: Principal) -> None:
+        """Count a request until no thread works on it any more. Raises Busy when ``who`` has too many."""
+        done = request.environ.get(DONE)
+        if done is None:  # not from the web server, so it holds no thread of it
+            return
+        name, most = _counted(who), min(_at_once(who.role), self._most)
+        with self._lock:
+            if self._under_way[name] >= most:
+                raise Busy(f"{most} requests of {who} are being answered; let one end first", retry_after=1)
+            self._under_way[name] += 1
+        done.callback(self._leave_place, name)
+
+    def _leave_place(self, name: str) -> None:
+        with self._lock:
+            self._under_way[name] -= 1
+            if not self._under_way[name]:
+                del self._under_way[name]
+
     def failed(self, error: FednError) -> FednError:
         """Count that somebody could not say who they are; returns what to answer.
 
@@ -175,6 +209,8 @@ class Gate:
     # --- behind ----------------------------------------------------------------------------------------
 
     def _after(self, response: Response) -> Response:
+        if DONE in request.environ:  # cheroot forgets to close an answer whose head finds nobody
+            request.environ[DONE].callback(response.close)
         if request.url_rule is None or "principal" not in g:
             return response
         try:
@@ -182,6 +218,8 @@ class Gate:
         except FednError as error:
             response.close()
             text = f"the audit log can't be written: {error.message}"
+            if request.method != "GET":
+                text = f"{request.method} {request.path} was done, but {text}"
             return error_form(error.code, text, error.status)
         if response.is_streamed and "still" in g and g.principal.role is not Role.NOBODY:
             open_ended = response.content_length is None
@@ -195,7 +233,9 @@ class Gate:
             return
         if "refusal" in g:
             who = g.get("certified", g.principal)  # TLS knows them, also when they are no longer let in
-            self._auditor.refused(address(), "refused", who, f"{request.method} {rule}", g.refusal.message)
+            known = who.role is not Role.NOBODY
+            asked = f"{request.method} {rule}"
+            self._auditor.refused(address(), "refused", who, asked, g.refusal.message, known=known)
             return
         row = row_of(request.method, rule)
         if row and row.audit and response.status_code in _DONE and request.method != "HEAD":
@@ -281,6 +321,10 @@ def _named(view_args: Mapping[str, object]) -> str:
 
 def _counted(who: Principal) -> str:
     return address_of(who.name) if who.role is Role.NOBODY else str(who)
+
+
+def _at_once(role: Role) -> int:
+    return MAX_EACH_MEMBER if role in MEMBERS else MAX_EACH
 
 
 def _nothing() -> None:

@@ -14,7 +14,6 @@ from fedn.aggregation.mean import PartMerger
 from fedn.domain.errors import Damaged
 from fedn.domain.ids import ClientId, CombinerName, SessionId
 from fedn.domain.messages import FetchRequest
-from fedn.domain.model import Layout
 from fedn.domain.part import PartHeader
 from fedn.domain.round import MergedPart
 from fedn.domain.update import finite_metrics
@@ -35,7 +34,6 @@ class Intake:
         self,
         session: SessionId,
         number: int,
-        layout: Layout,
         merger: PartMerger,
         hindrances: Hindrances,
     ) -> None:
@@ -44,7 +42,6 @@ class Intake:
         self.received: set[ClientId] = set()
         self.followers: dict[PartKey, asyncio.Task[None]] = {}
         self._session = session
-        self._layout = layout
         self._merger = merger
         self._hindrances = hindrances
         self._opened: dict[PartKey, asyncio.Event] = {}
@@ -95,7 +92,7 @@ class Intake:
 
     def seal(self, key: PartKey, header: PartHeader, inline: bytes) -> None:
         """Take a part's header, and the bytes that rode along. Raises Damaged."""
-        check_part(header, inline, self._session, self.number, key, self._layout)
+        check_part(header, inline, self._session, self.number, key, self._merger.elements)
         if inline:
             part = Part(header)
             part.write(inline)

@@ -19,6 +19,7 @@ from fedn.domain.ids import ClientId, CombinerName, SessionId
 from fedn.domain.plan import Plan
 from fedn.domain.round import Head
 from fedn.reducer import round as rd
+from fedn.reducer import scores as sc
 from fedn.reducer.network import Network, attached, of_session
 from fedn.reducer.round import Round
 from fedn.reducer.session import (
@@ -79,6 +80,10 @@ class State:
     """Why the session is to rest between two rounds; '' while it is not to."""
     asked: Mapping[ClientId, ReleaseRequested] = field(default_factory=dict)
     """Release requests that came while no round was open; answered as soon as it is clear."""
+    whole: bool = False
+    """The aggregator's parts don't merge: a round is of one part, of the clients of one combiner, who alone
+    are shown here."""
+    scores: sc.Scores = sc.UNSCORED
 
 
 Outcome = tuple[State, tuple[Command, ...]]
@@ -94,13 +99,20 @@ def start(
     orphan_grace: float,
     pause: str = "",
     unvalidated: bool = False,
+    *,
+    whole: bool = False,
+    scores: sc.Scores = sc.UNSCORED,
 ) -> Outcome:
     """Begin, or go on from the last committed round after a restart.
 
     ``pause`` is the reason of a session that is to rest; ``unvalidated``: the validation of the last
-    round was under way when the reducer died.
+    round was under way when the reducer died; ``whole``: the aggregator's parts don't merge; ``scores``:
+    those of the rounds whose metrics are stored.
     """
-    state = State(session, plan, head, of_session(network, session), orphan_grace, pause=pause)
+    state = State(session, plan, head, of_session(network, session), orphan_grace, pause=pause, whole=whole,
+                  scores=scores)  # fmt: skip
+    if (reason := sc.worn_out(scores, plan)) and head.round < plan.rounds:
+        return _end(state, "finished", reason)
     state, commands = _greet(state, state.network)
     if unvalidated:
         state, validate = _validate(state)
@@ -122,8 +134,8 @@ def step(state: State, event: Event) -> Outcome:
             return _committed(state, head)
         case CommitFailed(reason):
             return (state, ()) if isinstance(state.phase, Ended) else _end(state, "failed", reason)
-        case ValidationEnded(round_):
-            return _finish(replace(state, validating=state.validating - {round_}))
+        case ValidationEnded(round_, value):
+            return _validated(state, round_, value)
         case FaultFound(reason):
             return _stop(state, Ended("failed", reason))
         case StopAsked(reason):
@@ -215,17 +227,17 @@ def _plan_next(state: State) -> Outcome:
     following = state.head.round + 1
     held = {part.round for station in state.network.values() for part in station.held}
     if len(here) < state.plan.min_clients and following not in held:  # what is held may be all it takes
-        reason = f"waiting for clients: {len(here)} of {state.plan.min_clients} are attached"
+        reason = f"waiting for clients: {len(here)} of {state.plan.min_clients} are ready"
         return _announced(state, Waiting(reason))
     return replace(state, phase=Planning()), (SelectClients(following, here, state.plan.max_clients),)
 
 
 def _selected(state: State, clients: tuple[ClientId, ...]) -> Outcome:
     match state.phase:
-        case Planning():
+        case Planning(again):
             round_, commands = rd.open_round(
                 state.head.round + 1, state.head.model, state.network, clients,
-                quorum=state.plan.min_clients, open_to_all=not state.plan.max_clients,
+                quorum=state.plan.min_clients, open_to_all=not state.plan.max_clients, again=again,
             )  # fmt: skip
             state, told = _announced(state, Running(round_))
             state, more = _answer_asked(state, told + commands)
@@ -247,12 +259,16 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
     if not isinstance(state.phase, Running) or not state.phase.round.settled or state.phase.choosing:
         return state, commands
     round_ = state.phase.round
+    if state.whole and round_.in_pieces:
+        return _begin_again(state, round_, commands)
     if round_.has_quorum:
         refused, lost = round_.absences
         commit = CommitRound(round_.number, round_.merged, refused, lost)
         return replace(state, phase=Committing(round_)), (*commands, commit)
     have, need = len(round_.accepted), round_.quorum
     free = frozenset() if state.pause else rd.candidates(round_, state.network)
+    if state.whole and have and free:
+        return _begin_again(state, round_, commands)
     reason = f"{have} of {need} updates; waiting for more clients" + _why(round_)
     if state.pause:
         reason = f"{state.pause}; the open round has {have} of {need} updates"
@@ -265,6 +281,14 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
     return state, commands + told
 
 
+def _begin_again(state: State, round_: Round, commands: tuple[Command, ...]) -> Outcome:
+    """Ask for all updates once more, in one part, when another one would not merge with what is there."""
+    round_, aborts = rd.begun_again(round_)
+    here = tuple(sorted(rd.candidates(round_, state.network)))
+    select = SelectClients(round_.number, here, state.plan.max_clients)
+    return replace(state, phase=Planning(round_)), (*commands, *aborts, DropSums(), select)
+
+
 def _why(round_: Round) -> str:
     """The first refusal or loss in words, so that a person sees what to mend."""
     absences = [*round_.refused.items(), *round_.lost.items()]
@@ -275,7 +299,8 @@ def _release(state: State, asked: ReleaseRequested) -> Outcome:
     combiner, header = asked.combiner, asked.header
     if header.round <= state.head.round or isinstance(state.phase, Ended):
         return state, (SettleFromRecord(combiner, header),)
-    if isinstance(state.phase, Running) and header.round == state.phase.round.number:
+    elsewhere = state.whole and attached(state.network).get(header.client) != combiner
+    if isinstance(state.phase, Running) and header.round == state.phase.round.number and not elsewhere:
         round_, commands = rd.release_requested(state.phase.round, header, combiner, state.network)
         return _judge(replace(state, phase=replace(state.phase, round=round_)), commands)
     return replace(state, asked={**state.asked, header.client: asked}), ()
@@ -311,6 +336,19 @@ def _validate(state: State) -> Outcome:
         return state, ()
     state = replace(state, validating=state.validating | {head.round})
     return state, (Validate(head.round, head.model, head.model_size),)
+
+
+def _validated(state: State, round_: int, value: float | None) -> Outcome:
+    """A model that was not better may be one too many: then the open round is dropped, unless its commit is
+    under way.
+    """
+    under_way = state.validating - {round_}
+    score = None if value is None else sc.Score(round_, value)
+    scores = sc.validated(state.scores, state.plan, score, under_way)
+    state = replace(state, validating=under_way, scores=scores)
+    if (reason := sc.worn_out(scores, state.plan)) and not isinstance(state.phase, Finishing):
+        return _stop(state, Ended("finished", reason))
+    return _finish(state)
 
 
 def _acks(round_: Round, network: Network) -> tuple[Command, ...]:
@@ -403,7 +441,7 @@ def _end(state: State, outcome: str, reason: str) -> Outcome:
 
 def _finish(state: State) -> Outcome:
     if isinstance(state.phase, Finishing) and not state.validating:
-        return _announced(state, Ended("finished"))
+        return _announced(state, Ended("finished", sc.never_seen(state.scores, state.plan)))
     return state, ()
 
 

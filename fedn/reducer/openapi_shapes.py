@@ -15,13 +15,15 @@ from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 from fedn.domain.identity import MEMBERS, PEOPLE, TOKEN_BYTES, AuditEntry, Role
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Digest, Incarnation, SessionId
 from fedn.domain.messages import Assignment, ClientInfo
-from fedn.domain.plan import MAX_HYPERPARAMETERS, plan_fields
+from fedn.domain.plan import MAX_HYPERPARAMETERS, MAX_STEPS, RESERVED, ROUND_PATTERN, plan_fields
 from fedn.domain.round import Head, RoundRecord
 from fedn.domain.update import Absence
 from fedn.identity.audit import AuditReport
-from fedn.ports import MetricRow, ModelInfo
+from fedn.ports import MetricRow, ModelInfo, PackageInfo
 from fedn.reducer.events import Event
+from fedn.reducer.metrics import Best
 from fedn.reducer.network import CombinerView, NetworkView
+from fedn.reducer.participation import Participation
 from fedn.reducer.registrar import LABEL_LETTERS, LONGEST_SECONDS, MAX_LABELS, MAX_USES
 from fedn.reducer.rest_forms import MAX_PAGE
 from fedn.stores.trail import TrailReport
@@ -116,18 +118,29 @@ def fields_of(cls: Any, **others: Any) -> Fields:
     return Fields({item.name: hints[item.name] for item in fields(cls)} | others)
 
 
+_SCALAR: Json = {"type": ["boolean", "integer", "number", "string"], "maxLength": 4096}
+_SCHEDULE: Json = {
+    "type": "object",
+    "required": ["1"],
+    "maxProperties": MAX_STEPS,
+    "propertyNames": {"pattern": ROUND_PATTERN},
+    "additionalProperties": _SCALAR,
+    "description": "By the number of the round from which on a value holds.",
+}
+
+
 def _plan() -> Json:
     """A compute plan, with the bounds, defaults and words of its fields."""
     kinds = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object"}
     properties: dict[str, Json] = {}
     for name, kind, default, metadata in plan_fields():
         schema: Json = {"type": kinds[kind], "default": default, "description": metadata["doc"]}
-        bounds = (("minimum", "low"), ("maximum", "high"), ("enum", "choices"))
+        bounds = (("minimum", "low"), ("maximum", "high"), ("enum", "choices"), ("pattern", "pattern"))
         properties[name] = schema | {word: metadata[ours] for word, ours in bounds if ours in metadata}
     properties["config"] |= {
         "maxProperties": MAX_HYPERPARAMETERS,
-        "propertyNames": {"minLength": 1, "maxLength": 64},
-        "additionalProperties": {"type": ["boolean", "integer", "number", "string"], "maxLength": 4096},
+        "propertyNames": {"minLength": 1, "maxLength": 64, "not": {"enum": list(RESERVED)}},
+        "additionalProperties": {"anyOf": [_SCALAR, _SCHEDULE]},
     }
     return {"type": "object", "properties": properties, "additionalProperties": False}
 
@@ -176,7 +189,9 @@ NEXT = int | None
 
 ALIVE = Fields({"status": str, "protocol": int})
 MEANS = Fields({"clients": int, "examples": int, "metrics": Mapping[str, float]})
-BY_ROUND = Fields({"round": int, "train": MEANS, "validate": MEANS}, optional=("train", "validate"))
+BY_ROUND = Fields(
+    {"round": int, "check": MEANS, "train": MEANS, "validate": MEANS}, optional=("check", "train", "validate")
+)
 _SESSION: Mapping[str, Any] = {
     "session": ID, "name": str, "state": str, "reason": str, "created_at": SECONDS,
     "head": Head, "plan": OBJECT,
@@ -205,10 +220,27 @@ MEMBER = Fields({
     "role": Role, "member": str, "name": str, "labels": LABELS, "token": str, "joined_at": SECONDS,
     "renewed_at": SECONDS, "expires_at": SECONDS, "revoked_at": float | None,
 }, name="Member")  # fmt: skip
+PACKAGE = Fields({
+    "digest": DIGEST, "size": int, "name": str, "description": str, "created_at": SECONDS,
+}, name="Package")  # fmt: skip
 ENTRY = fields_of(AuditEntry, digest=DIGEST)
+METRICS = Mapping[str, float]
+INQUIRY = Fields({
+    "inquiry": ID, "session": ID, "kind": {"type": "string", "enum": ["prediction", "evaluation"]},
+    "round": int, "model": DIGEST, "started_at": SECONDS, "running": bool, "asked": [ClientId],
+    "answers": [Fields({"client": ID, "examples": int, "metrics": METRICS})],
+    "failed": [Fields({"client": ID, "reason": str})], "means": MEANS,
+}, name="Inquiry")  # fmt: skip
+DIRECTION: Json = {"type": "string", "enum": ["", "max", "min"]}
+QUESTION = Fields(
+    {"model": MODEL | {"description": "'' for the newest."},
+     "round": {"type": "integer", "minimum": 0, "description": "Instead of a model, one that it made."}},
+    optional=("model", "round"),
+)  # fmt: skip
 
 PARAMETERS: Mapping[str, Json] = {
     "session": ID,
+    "inquiry": ID,
     "number": {"type": "integer", "minimum": 0},
     "digest": DIGEST,
     "token": TOKEN,
@@ -275,11 +307,22 @@ SHAPES: Mapping[str, Shape] = {
     "GET /api/v1/sessions/<session>/metrics": Shape(
         Fields({"rounds": [BY_ROUND], "rows": [MetricRow], "next": NEXT}), query={"after": AFTER}
     ),
+    "GET /api/v1/sessions/<session>/best": Shape(
+        Best, query={"metric": {"type": "string"}, "direction": DIRECTION}
+    ),
+    "GET /api/v1/sessions/<session>/clients": Shape(
+        Fields({"clients": [Participation], "next": ClientId | None}),
+        query={"after": {"type": "string"}, "limit": LIMIT},
+    ),
+    "POST /api/v1/sessions/<session>/predict": Shape(INQUIRY, 202, body=QUESTION),
+    "POST /api/v1/sessions/<session>/evaluate": Shape(INQUIRY, 202, body=QUESTION),
+    "GET /api/v1/sessions/<session>/inquiries": Shape(Fields({"inquiries": [INQUIRY]})),
+    "GET /api/v1/sessions/<session>/inquiries/<inquiry>": Shape(INQUIRY),
     "GET /api/v1/sessions/<session>/trail": Shape(
         Fields({"records": [RECORD], "head": Head, "next": NEXT}), query=PAGE
     ),
     "GET /api/v1/sessions/<session>/trail/verify": Shape(fields_of(TrailReport, ok=bool)),
-    # models and events
+    # models, packages and events
     "GET /api/v1/models": Shape(Fields({"models": [ModelInfo]}), query={"limit": LIMIT}),
     "POST /api/v1/models": Shape(ModelInfo, 201, query={"name": TITLE}, upload=BYTES),
     "GET /api/v1/models/<digest>": Shape(
@@ -287,6 +330,9 @@ SHAPES: Mapping[str, Shape] = {
         also={206: "The part that Range asked for.", 304: "If-None-Match names it: there is nothing new."},
     ),
     "GET /api/v1/models/<digest>/info": Shape(ModelInfo),
+    "GET /api/v1/packages": Shape(Fields({"packages": [PACKAGE]}), query={"limit": LIMIT}),
+    "POST /api/v1/packages": Shape(PackageInfo, 201, upload=BYTES),
+    "GET /api/v1/packages/<digest>": Shape(PackageInfo),
     "GET /api/v1/events": Shape(
         Fields({"events": [fields_of(Event, id=EVENT_ID)]}), query={"after": EVENT_ID, "limit": LIMIT}
     ),

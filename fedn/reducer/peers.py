@@ -11,7 +11,7 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
@@ -44,8 +44,8 @@ class Hooks:
     deposed: Callable[[StaleTerm], None]
     gauged: Callable[[], None] = lambda: None
     """Only what people see has changed."""
-    barred: Callable[[ClientId], bool] = lambda _: False
-    """Whether no such client is in the network, whatever a combiner says."""
+    known_as: Callable[[ClientId, str], str | None] = lambda _, name: name
+    """What a client that gives this name is called; None if no such client is in the network."""
 
 
 class Peer:
@@ -213,14 +213,14 @@ class Peer:
             case m.Snapshot():
                 self._up(event)
             case m.ClientAttached(info):
-                if len(self._clients) < MAX_CLIENTS and not self._barred(info.client):
-                    self._clients[info.client] = info
+                if len(self._clients) < MAX_CLIENTS and (known := self._known(info)):
+                    self._clients[info.client] = known
                     self._hooks.changed()
             case m.ClientDetached(client):
                 self._clients.pop(client, None)
                 self._hooks.changed()
             case m.ReleaseRequested(header):
-                if not self._barred(header.client):
+                if self._known(m.ClientInfo(header.client, "")):
                     self._hooks.release(self.name, header)
             case m.GaugesChanged(gauges):
                 self._gauges = gauges
@@ -238,7 +238,7 @@ class Peer:
             self._giving_up = None
         before, was_lost = self.incarnation, self.lost
         self.incarnation, self._held = snapshot.incarnation, snapshot.rounds
-        here = (info for info in snapshot.clients if not self._barred(info.client))
+        here = filter(None, map(self._known, snapshot.clients))
         self._clients = {info.client: info for info in islice(here, MAX_CLIENTS)}
         self._gauges = ()
         self.live, self.lost, self._away_told = True, False, False
@@ -249,11 +249,14 @@ class Peer:
         self._hooks.up(self.name, self.station)
         self._hooks.changed()
 
-    def _barred(self, client: ClientId) -> bool:
-        """A combiner that speaks for whoever is no member is not believed."""
-        if barred := self._hooks.barred(client):
+    def _known(self, info: m.ClientInfo) -> m.ClientInfo | None:
+        """The client as the network knows it; a combiner that speaks for a stranger is not believed."""
+        client = info.client
+        name = self._hooks.known_as(client, info.name)
+        if name is None:
             log.warning("not a member of this network", extra={"combiner": self.name, "client": client[:64]})
-        return barred
+            return None
+        return replace(info, name=name)
 
     def _down(self) -> None:
         was_live, self.live = self.live, False

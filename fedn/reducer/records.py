@@ -1,17 +1,12 @@
-"""What the reducer says from what is stored: how an update of a finished round ended, and mean metrics."""
+"""What the reducer says from what is stored: how an update of a finished round ended."""
 
 from __future__ import annotations
-
-import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import Any
 
 from fedn.domain import messages as m
 from fedn.domain.errors import NotFound
 from fedn.domain.ids import Incarnation, SessionId
 from fedn.domain.update import UpdateHeader
-from fedn.ports import MetricRow, StateStore
+from fedn.ports import StateStore
 from fedn.reducer.books import logged, patiently
 from fedn.reducer.peers import Peer
 
@@ -52,20 +47,3 @@ async def ack_from_record(
 
     ack = m.AckRound(term, session, round_, await patiently(logged("an ack", session), counted))
     await peer.call(incarnation, lambda link: link.ack(ack))
-
-
-def mean_metrics(rows: Iterable[MetricRow]) -> dict[str, float]:
-    """Σ examples·value / Σ examples of each metric over the clients that report it as a finite number."""
-    sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for row in rows:
-        for name, value in row.metrics.items():
-            if math.isfinite(value) and row.examples > 0:
-                sums[name][0] += row.examples * value
-                sums[name][1] += row.examples
-    return {name: total / weight for name, (total, weight) in sorted(sums.items())}
-
-
-def summary(rows: Sequence[MetricRow]) -> dict[str, Any]:
-    """How many clients and examples, and the example-weighted means."""
-    examples = sum(row.examples for row in rows)
-    return {"clients": len(rows), "examples": examples, "metrics": mean_metrics(rows)}

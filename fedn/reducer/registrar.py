@@ -1,7 +1,7 @@
 """Who is in the network: tokens are made, members join, renew and are revoked here.
 
 Between `rest_identity.py` and `gate.py`, which ask, and the identity store, which keeps; the authority
-signs. Everything that changes is durable, and in the audit log, before it is answered.
+signs. Everything that changes is durable, in one step with its entry in the audit log, before it is answered.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from fedn.domain.identity import (
     MEMBERS,
     PEOPLE,
     TOKEN_BYTES,
+    AuditNote,
     Member,
     Principal,
     Role,
@@ -35,7 +36,7 @@ from fedn.domain.identity import (
 from fedn.domain.ids import Digest, check_id
 from fedn.domain.rates import Rates
 from fedn.identity.authority import Authority
-from fedn.identity.certificates import Request, read_certificate, read_request
+from fedn.identity.certificates import Request, is_server_name, read_certificate, read_request
 from fedn.identity.tokens import new_token, secret_matches
 from fedn.ports import IdentityStore
 from fedn.reducer.auditing import Auditor, stranger
@@ -159,8 +160,9 @@ class Registrar:
     def join(self, token: str, request: bytes, name: str, labels: Mapping[str, str], address: str) -> Issued:
         """Make whoever signed ``request`` a member, by a join token. ``address`` is for the audit log.
 
-        Raises Unauthenticated for a token that can't be used, Forbidden for another role or name than it
-        is for, Revoked, Conflict if the id belongs to another key, InvalidInput.
+        A client may be called ``name``, a combiner is called by its id. Raises Unauthenticated for a token
+        that can't be used, Forbidden for another role or name than it is for, Revoked, Conflict if the id
+        belongs to another key or a client could be mistaken for another member, InvalidInput.
         """
         who: Principal = stranger(address)
         try:
@@ -168,12 +170,12 @@ class Registrar:
             asked = read_request(request)
             who = Principal(asked.role, asked.member)
             member, issued = self._admitted(asked, known, name, labels)
-            self._store.enroll(member, self.clock())
+            note = self.auditor.note(who, "joined", str(who), name=member.name, token=known.token,
+                                     address=address, expires_at=issued.expires_at)  # fmt: skip
+            self._store.enroll(member, self.clock(), note)
         except FednError as error:
             self.auditor.refused(address, "join_refused", who, str(who), error.message)
             raise
-        self.auditor.write(who, "joined", str(who), name=member.name, token=known.token, address=address,
-                            expires_at=issued.expires_at)  # fmt: skip
         return issued
 
     def _join_token(self, text: str) -> Token:
@@ -187,18 +189,17 @@ class Registrar:
     ) -> tuple[Member, Issued]:
         if asked.role is not token.role:
             raise Forbidden(f"this token is for a {token.role}, and a {asked.role} asks")
-        check_id("member", asked.member)
+        _check_called("member", asked.member)
         if name:
-            check_id("name", name)
+            _check_called("name", name)
         called = asked.member if token.role is Role.COMBINER else name or token.name
         if token.name and called != token.name:
             raise Forbidden(f"this token is for {token.name!r} alone, and {called!r} asks")
         labels = checked_labels({**labels, **token.labels})
         issued, now = self._issue(asked), self.clock()
         member = Member(
-            asked.role, asked.member, name or token.name, labels, asked.key, token.token, now, now,
-            issued.expires_at,
-        )  # fmt: skip
+            asked.role, asked.member, called, labels, asked.key, token.token, now, now, issued.expires_at
+        )
         return member, issued
 
     def renew(self, request: bytes, address: str) -> Issued:
@@ -220,11 +221,11 @@ class Registrar:
                 raise Unauthenticated("the certificate has expired too long ago; join anew with a token")
             self._not_too_often(who)
             issued = self._issue(asked)
-            self._store.renew(asked.role, asked.member, self.clock(), issued.expires_at)
+            note = self.auditor.note(who, "renewed", str(who), address=address, expires_at=issued.expires_at)
+            self._store.renew(asked.role, asked.member, self.clock(), issued.expires_at, note)
         except FednError as error:
             self.auditor.refused(address, "renewal_refused", who, str(who), error.message)
             raise
-        self.auditor.write(who, "renewed", str(who), address=address, expires_at=issued.expires_at)
         return issued
 
     def _not_too_often(self, who: Principal) -> None:
@@ -245,10 +246,9 @@ class Registrar:
         if role not in MEMBERS:
             raise NotFound(f"there are no members of the role {role}; revoke a person's token")
         known = self._store.member(role, check_id("member", member))
-        revoked = self._store.revoke_member(role, member, self.clock())
+        note = self.auditor.note(by, "member_revoked", str(known.principal), name=known.name)
+        revoked = self._store.revoke_member(role, member, self.clock(), note)
         self._on_revoked(revoked)
-        if not known.revoked_at:
-            self.auditor.write(by, "member_revoked", str(revoked.principal), name=revoked.name)
         return revoked
 
     def revoked(self) -> list[str]:
@@ -278,15 +278,15 @@ class Registrar:
         if seconds is not None and not 1 <= seconds <= LONGEST_SECONDS:
             raise InvalidInput("expires_in", "is out of bounds", f"give 1 to {LONGEST_SECONDS:.0f} s")
         if name:
-            check_id("name", name)
+            _check_called("name", name)
         text, token = new_token(
             self.authority.fingerprint, role, name=name, labels=checked_labels(labels or {}),
             uses=(0 if role in PEOPLE else 1) if uses is None else uses, created_at=self.clock(),
             seconds=seconds or (PERSON_SECONDS if role in PEOPLE else JOIN_SECONDS), created_by=str(by),
         )  # fmt: skip
-        self._store.add_token(token)
-        self.auditor.write(by, "token_created", token.token, role=str(role), name=name, uses=token.uses,
-                            expires_at=token.expires_at)  # fmt: skip
+        note = self.auditor.note(by, "token_created", token.token, role=str(role), name=name, uses=token.uses,
+                                 expires_at=token.expires_at)  # fmt: skip
+        self._store.add_token(token, note)
         return text, token
 
     def tokens(self, limit: int = TOLD_REVOKED) -> Sequence[Token]:
@@ -302,15 +302,20 @@ class Registrar:
             known = self._store.token(check_id("token", token))
             if not known.fault(self.clock()) and self._is_last_admin(known):
                 raise Conflict("this is the last token of an administrator; create another one first")
-            revoked = self._store.revoke_token(token, self.clock())
-        put_out = self._store.revoke_joined(token, self.clock()) if members else ()
-        for member in put_out:
-            self._on_revoked(member)
-        if not known.revoked_at:
-            self.auditor.write(by, "token_revoked", token, role=str(known.role), name=known.name)
-        for member in put_out:
-            self.auditor.write(by, "member_revoked", str(member.principal), name=member.name, token=token)
+            note = self.auditor.note(by, "token_revoked", token, role=str(known.role), name=known.name)
+            revoked = self._store.revoke_token(token, self.clock(), note)
+        if members:
+            self._revoke_joined(token, by)
         return revoked
+
+    def _revoke_joined(self, token: str, by: Principal) -> None:
+        def note(member: Member) -> AuditNote:
+            return self.auditor.note(
+                by, "member_revoked", str(member.principal), name=member.name, token=token
+            )
+
+        for member in self._store.revoke_joined(token, self.clock(), note):
+            self._on_revoked(member)
 
     def _is_last_admin(self, token: Token) -> bool:
         if token.role is not Role.ADMIN:
@@ -319,12 +324,19 @@ class Registrar:
         return not any(other.role is Role.ADMIN and not other.fault(self.clock()) for other in others)
 
 
-def barred(store: IdentityStore, role: Role, member: str) -> bool:
-    """Whether somebody that the reducer hears of is no member: revoked, or never joined."""
+def known_as(store: IdentityStore, role: Role, member: str, _: str) -> str | None:
+    """What somebody that the reducer hears of is called; None for no member: revoked, or never joined."""
     try:
-        return bool(store.member(role, member).revoked_at)
+        found = store.member(role, member)
     except NotFound:
-        return True
+        return None
+    return None if found.revoked_at else found.name
+
+
+def _check_called(field: str, text: str) -> None:
+    """Raise InvalidInput for what can't be an id or a name in this network."""
+    if is_server_name(check_id(field, text)):
+        raise InvalidInput(field, f"{text!r} is a name for servers", "choose another one")
 
 
 def checked_labels(labels: Mapping[str, str]) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 Reads come straight from the stores; everything that acts goes through the service. Neighbours: `gate`
 (who may), `rest_errors` (limits and error shape), `rest_forms` (JSON), `rest_models` (bytes),
-`rest_events` (live), `rest_identity` and `rest_login` (who is who), `openapi` (all of it in words),
-`views` (the page). `fedn.reducer.app` runs it in a threaded web server.
+`rest_packages`, `rest_inquiries`, `rest_events` (live), `rest_identity` and `rest_login` (who is who),
+`openapi` (all of it in words), `views` (the page). `fedn.reducer.app` runs it in a threaded web server.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, cast
 
-from flask import Blueprint, Flask, Response, jsonify
+from flask import Blueprint, Flask, Response, jsonify, request
 
 from fedn.config import ReducerSettings
 from fedn.domain.errors import InvalidInput, NotFound, Unavailable
@@ -22,26 +22,29 @@ from fedn.domain.plan import plan_from
 from fedn.reducer.auditing import Auditor
 from fedn.reducer.front import Front
 from fedn.reducer.gate import Gate, audited, own_name
+from fedn.reducer.metrics import best_model, by_round, whole_rounds
 from fedn.reducer.openapi import openapi_routes
+from fedn.reducer.participation import participation
 from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest_errors import guard, require_protocol
 from fedn.reducer.rest_events import event_routes
 from fedn.reducer.rest_forms import (
     MAX_PAGE,
     json_body,
-    metrics_by_round,
     network_form,
     plain,
     plan_form,
+    query_choice,
     query_number,
     record_form,
     round_form,
     session_form,
-    whole_rounds,
 )
 from fedn.reducer.rest_identity import identity_routes
+from fedn.reducer.rest_inquiries import inquiry_routes
 from fedn.reducer.rest_login import login_routes
 from fedn.reducer.rest_models import model_routes
+from fedn.reducer.rest_packages import package_routes
 from fedn.reducer.views import page_routes
 
 
@@ -58,7 +61,7 @@ def create_app(
     app = Flask("fedn.reducer", static_folder=None)
     app.url_map.strict_slashes = False
     auditor = registrar.auditor if registrar else Auditor(service.state.identity)
-    gate = Gate(auditor, registrar, hosts)
+    gate = Gate(auditor, registrar, hosts, settings.http_threads)
     guard(app, settings, identity=registrar is not None)
     gate.install(app)
     for routes in (
@@ -66,7 +69,9 @@ def create_app(
         network_routes(service, registrar),
         session_routes(service),
         trail_routes(service),
+        inquiry_routes(service),
         model_routes(service),
+        package_routes(service),
         event_routes(service.hub),
         openapi_routes(),
         identity_routes(service.state.identity, registrar),
@@ -231,7 +236,7 @@ def trail_routes(front: Front) -> Blueprint:
         stored = state.record(_id(session), number)
         found, _ = whole_rounds(state, _id(session), number - 1)
         rows = [row for row in found if row.round == number]
-        means = metrics_by_round(rows)
+        means = by_round(rows)
         metrics = {"rows": plain(rows), "metrics": means[0] if means else {}}
         return jsonify(round_form(stored) | record_form(stored) | metrics)
 
@@ -240,7 +245,23 @@ def trail_routes(front: Front) -> Blueprint:
         """Metrics of rounds above ?after: rows by client, and example-weighted means by round."""
         info = state.session(_id(session))
         rows, following = whole_rounds(state, info.session, query_number("after", -1))
-        return jsonify(rounds=metrics_by_round(rows), rows=plain(rows), next=following)
+        return jsonify(rounds=by_round(rows), rows=plain(rows), next=following)
+
+    @routes.get("/<session>/best")
+    def best(session: str) -> Response:
+        """The model with the best mean of a validation ?metric (that of the plan, else accuracy)."""
+        info = state.session(_id(session))
+        direction = query_choice("direction", ("max", "min"))
+        return jsonify(plain(best_model(state, info, request.args.get("metric", ""), direction)))
+
+    @routes.get("/<session>/clients")
+    def clients(session: str) -> Response:
+        """What each client did: rounds, examples, absences, last metrics; ?after an id, at most ?limit."""
+        info, after = state.session(_id(session)), request.args.get("after", "")
+        limit = query_number("limit", MAX_PAGE, low=1, high=MAX_PAGE)
+        found = [one for one in participation(state, info.session) if one.client > after]
+        following = found[limit - 1].client if len(found) > limit else None
+        return jsonify(clients=plain(found[:limit]), next=following)
 
     @routes.get("/<session>/trail")
     def trail(session: str) -> Response:

@@ -16,14 +16,15 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from fedn.config import ReducerSettings, is_loopback
 from fedn.domain.errors import FednError, Incompatible, InvalidInput
 from fedn.domain.ids import PROTOCOL_VERSION, compatible
+from fedn.packages.members import MAX_BYTES as MAX_PACKAGE_BYTES
 from fedn.reducer.rest_forms import plain
 
 PROTOCOL_HEADER = "Fedn-Protocol"
 MAX_BODY_BYTES = 2**16
-"""Of every request but a seed model; `web_connection.py` gathers so much before it is answered."""
+"""Of every request but a model or a package; `web_connection.py` gathers so much before it is answered."""
 BODY_HERE = "fedn.body_here"
 """In the WSGI environment: whether the whole body had come before the request was begun (`web.py`)."""
-SEED_ENDPOINT = "models.seed"
+SEED_ENDPOINT, PACKAGE_ENDPOINT = "models.seed", "packages.upload"
 
 POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
@@ -87,13 +88,14 @@ def require_protocol(version: int) -> None:
 
 
 def _check_size(settings: ReducerSettings) -> None:
-    seed = request.endpoint == SEED_ENDPOINT
-    limit = int(settings.max_model_bytes) if seed else MAX_BODY_BYTES
+    uploads = {SEED_ENDPOINT: int(settings.max_model_bytes), PACKAGE_ENDPOINT: MAX_PACKAGE_BYTES}
+    upload = request.endpoint in uploads
+    limit = uploads.get(request.endpoint or "", MAX_BODY_BYTES)
     request.max_content_length = limit
     if (request.content_length or 0) > limit:
         word = "max_model_bytes" if request.endpoint == SEED_ENDPOINT else "the limit of this route"
         raise RequestEntityTooLarge(f"the body has {request.content_length} bytes; {word} is {limit}")
-    if not seed and not request.environ.get(BODY_HERE, True):
+    if not upload and not request.environ.get(BODY_HERE, True):
         raise InvalidInput("body", "did not come with the request", "send it at once, with its length")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -15,17 +14,15 @@ from flask import request
 from werkzeug.exceptions import BadRequest
 
 from fedn.domain.errors import InvalidInput
-from fedn.domain.ids import PROTOCOL_VERSION, SessionId
+from fedn.domain.ids import PROTOCOL_VERSION
 from fedn.domain.plan import plan_fields
 from fedn.domain.round import StoredRecord
-from fedn.ports import MetricRow, SessionInfo, StateStore
-from fedn.reducer.records import summary
+from fedn.ports import SessionInfo
 
 if TYPE_CHECKING:
     from fedn.reducer.network import NetworkView
 
 MAX_PAGE = 1000
-METRIC_ROWS = 10_000
 
 # --- out -------------------------------------------------------------------------------------------
 
@@ -95,37 +92,6 @@ def plan_form() -> list[dict[str, Any]]:
     ]
 
 
-# --- metrics ---------------------------------------------------------------------------------------
-
-
-def metrics_by_round(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:
-    """Rounds with, for each kind of metrics, how many clients and examples, and the weighted means."""
-    grouped: dict[int, dict[str, list[MetricRow]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        grouped[row.round][row.kind].append(row)
-    return [
-        {"round": number} | {kind: summary(of_kind) for kind, of_kind in sorted(kinds.items())}
-        for number, kinds in sorted(grouped.items())
-    ]
-
-
-def whole_rounds(
-    state: StateStore, session: SessionId, after: int, limit: int = METRIC_ROWS
-) -> tuple[list[MetricRow], int | None]:
-    """Metric rows of whole rounds above ``after``, about ``limit`` of them, and where to go on (or None).
-
-    A round is never cut in two, because its mean would be wrong.
-    """
-    while True:
-        rows = list(state.metrics(session, after=after, limit=limit))
-        if len(rows) < limit:
-            return rows, None
-        kept = [row for row in rows if row.round < rows[-1].round]
-        if kept:
-            return kept, kept[-1].round
-        limit *= 2
-
-
 # --- in --------------------------------------------------------------------------------------------
 
 
@@ -168,3 +134,11 @@ def query_number(name: str, default: int, low: int = -1, high: int = 2**53) -> i
     if not low <= value <= high:
         raise InvalidInput(name, f"{value} is out of bounds", f"give {low} to {high}")
     return value
+
+
+def query_choice(name: str, choices: Sequence[str]) -> str:
+    """One of ``choices`` from the query string, '' if it is not there; raises InvalidInput naming it."""
+    text = request.args.get(name, "")
+    if text and text not in choices:
+        raise InvalidInput(name, f"{text[:80]!r} is unknown", f"give one of {', '.join(choices)}")
+    return text

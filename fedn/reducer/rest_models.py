@@ -41,9 +41,9 @@ def model_routes(front: Front) -> Blueprint:
         if size is None:
             raise LengthRequired("Content-Length is missing; send the size of the model")
         try:
-            info = front.seed_model(_received(request.stream, size), name, size)
+            info = front.seed_model(received(request.stream, size), name, size)
         except Exception:
-            _drain(request.stream)
+            drain(request.stream)
             raise
         audited(info.digest, name=info.name, size=info.size)
         return jsonify(plain(info)), 201
@@ -78,7 +78,7 @@ def _info(front: Front, digest: Digest) -> ModelInfo:
 # --- up --------------------------------------------------------------------------------------------
 
 
-def _received(stream: IO[bytes], size: int) -> Iterator[bytes]:
+def received(stream: IO[bytes], size: int) -> Iterator[bytes]:
     """The body in chunks; raises LinkBroken if the sender goes before ``size`` bytes."""
     received = 0
     while received < size:
@@ -92,7 +92,7 @@ def _received(stream: IO[bytes], size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _drain(stream: IO[bytes]) -> None:
+def drain(stream: IO[bytes]) -> None:
     """Read on to the end of a refused body, so that its sender gets to read why; keeps nothing.
 
     Left to the web server, the rest would be read into memory in one piece.

@@ -83,6 +83,11 @@ class Round:
         return frozenset(c.client for header in headers for c in header.contributors)
 
     @property
+    def in_pieces(self) -> bool:
+        """Updates came in more than one part."""
+        return sum(1 for part in self.merged if part.contributors) > 1
+
+    @property
     def has_quorum(self) -> bool:
         return len(self.accepted) >= self.quorum
 
@@ -173,16 +178,30 @@ def open_round(
     selected: Iterable[ClientId],
     quorum: int,
     open_to_all: bool = True,
+    again: Round | None = None,
 ) -> Outcome:
     """Adopt what combiners hold of this round already, and open parts for the other selected clients.
 
     ``quorum``: with so many accepted updates nobody is waited for a second time.
     ``open_to_all``: the plan selects every client, so one that was not there yet may still join in.
+    ``again``: what `begun_again` left of the round; part numbers go on from there.
     """
     round_ = Round(number, base_model, quorum, open_to_all)
+    if again:
+        round_ = replace(round_, legs=again.legs, refused=again.refused)
     round_, commands = adopt_held(round_, network)
     round_, more = extend(round_, network, selected)
     return round_, commands + more
+
+
+def begun_again(round_: Round) -> Outcome:
+    """Void every part, so that its clients offer again: they hold what they have trained."""
+    commands: tuple[Command, ...] = ()
+    for key, leg in round_.legs.items():
+        if leg.phase is Phase.MERGED:
+            round_ = _void(round_, key, Leg(leg.clients))
+            commands += (AbortPart(key, "all updates of the round are asked for in one part", reoffer=True),)
+    return round_, commands
 
 
 def adopt_held(round_: Round, network: Network) -> Outcome:

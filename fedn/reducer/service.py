@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +25,7 @@ from fedn.domain.plan import Plan
 from fedn.ports import Buffer, ModelInfo, ModelStore, Observed, SessionInfo, StateStore
 from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Reducer, newest_seed
+from fedn.reducer.inquiries import Inquiry, Question
 from fedn.reducer.network import NetworkView
 from fedn.stores.trail import TrailReport, verify_trail
 
@@ -126,6 +127,20 @@ class ReducerService:
     def resume_session(self, session: SessionId) -> SessionInfo:
         self.state.session(session)
         return self._command(self._reducer.resume_session(session))
+
+    def ask_clients(self, session: SessionId, question: Question) -> Inquiry:
+        return self._command(self._reducer.ask_clients(session, question))
+
+    def inquiries(self, session: SessionId) -> Sequence[Inquiry]:
+        return self._command(self._read(lambda: self._reducer.inquiries.of(session)))
+
+    def inquiry(self, session: SessionId, inquiry: str) -> Inquiry:
+        return self._command(self._read(lambda: self._reducer.inquiries.one(session, inquiry)))
+
+    @staticmethod
+    async def _read(what: Callable[[], T]) -> T:
+        """Something that only the event loop may look at."""
+        return what()
 
     def round_progress(self, session: SessionId) -> Mapping[str, Any]:
         return self._reducer.progress(session)

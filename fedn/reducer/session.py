@@ -28,7 +28,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Planning:
-    """The selector is choosing among the clients that are here."""
+    """The selector is choosing among the clients that are here.
+
+    ``again``: the round was open before, and all its updates are asked for once more.
+    """
+
+    again: Round | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,10 @@ class FaultFound:
 
 @dataclass(frozen=True, slots=True)
 class ValidationEnded:
+    """``value``: the clients' mean of the session's metric (`scores.metric_of`), if they reported it."""
+
     round: int
+    value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ something happened. The page asks nothing of any other machine. `rest_login.py` 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,16 +14,22 @@ from typing import Any
 from flask import Blueprint, Response, render_template, send_from_directory
 
 from fedn.domain.errors import NotFound
+from fedn.domain.ids import SessionId
 from fedn.identity.roles import may_rest
 from fedn.ports import SessionInfo
+from fedn.reducer.books import PAUSED, RUNNING
 from fedn.reducer.front import Front
 from fedn.reducer.gate import principal
+from fedn.reducer.metrics import best_model, by_round, whole_rounds
 from fedn.reducer.registrar import Registrar
-from fedn.reducer.rest_forms import metrics_by_round, round_form, whole_rounds
+from fedn.reducer.rest_forms import plain, round_form
 
 SESSIONS_SHOWN = 10
 ROUNDS_SHOWN = 25
 PEOPLE_SHOWN = 50
+METRICS_SHOWN = 6
+BESTS_KEPT = 64
+BEFORE_FIT = " before fit"
 CURVE = (240, 48)
 """Width and height of the drawn metric, in pixels."""
 
@@ -33,6 +40,7 @@ class SessionView:
 
     info: SessionInfo
     progress: dict[str, Any]
+    best: dict[str, Any] | None
     rounds: list[dict[str, Any]]
     names: list[str]
     curve_name: str
@@ -42,16 +50,17 @@ class SessionView:
 def page_routes(front: Front, registrar: Registrar | None, insecure: bool) -> Blueprint:
     """/ with its fragment and its files; ``insecure`` puts a banner on every page."""
     routes = Blueprint("page", __name__, static_folder="static", template_folder="templates")
+    bests = Bests(front)
 
     @routes.get("/")
     def page() -> str:
         """The status page."""
-        return render_template("status.html", **_content(front, registrar))
+        return render_template("status.html", **_content(front, registrar, bests))
 
     @routes.get("/fragment")
     def fragment() -> str:
         """The part of the page that changes."""
-        return render_template("fragment.html", **_content(front, registrar))
+        return render_template("fragment.html", **_content(front, registrar, bests))
 
     @routes.get("/favicon.ico")
     def favicon() -> Response:
@@ -67,12 +76,12 @@ def page_routes(front: Front, registrar: Registrar | None, insecure: bool) -> Bl
     return routes
 
 
-def _content(front: Front, registrar: Registrar | None) -> dict[str, Any]:
+def _content(front: Front, registrar: Registrar | None, bests: Bests) -> dict[str, Any]:
     sessions = front.state.sessions()
     return _people(registrar) | {
         "network": front.network(),
         "reason": front.ready(),
-        "sessions": [_session(front, info) for info in sessions[:SESSIONS_SHOWN]],
+        "sessions": [_session(front, info, bests) for info in sessions[:SESSIONS_SHOWN]],
         "hidden": max(0, len(sessions) - SESSIONS_SHOWN),
     }
 
@@ -91,24 +100,60 @@ def _people(registrar: Registrar | None) -> dict[str, Any]:
     }
 
 
-def _session(front: Front, info: SessionInfo) -> SessionView:
+class Bests:
+    """The best model of each session; of those that have ended it is looked for once."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+        self._ended: dict[SessionId, dict[str, Any] | None] = {}
+
+    def of(self, info: SessionInfo, progress: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Round, model, metric and value; None while there is none. A session that runs says its own."""
+        state = self._front.state
+        if best := progress.get("best"):
+            return {**best, "model": state.record(info.session, best["round"]).record.model}
+        if progress or info.state in (RUNNING, PAUSED):
+            return None
+        if info.session not in self._ended:
+            if len(self._ended) >= BESTS_KEPT:
+                self._ended.clear()
+            try:
+                self._ended[info.session] = plain(best_model(state, info))
+            except NotFound:
+                self._ended[info.session] = None
+        return self._ended[info.session]
+
+
+def _session(front: Front, info: SessionInfo, bests: Bests) -> SessionView:
     after = max(info.head.round - ROUNDS_SHOWN, -1)
     rows, _ = whole_rounds(front.state, info.session, after)
-    validated = {item["round"]: item["validate"] for item in metrics_by_round(rows) if "validate" in item}
+    means = {item["round"]: item for item in by_round(rows)}
     stored = front.state.records(info.session, after=after, limit=ROUNDS_SHOWN)
-    rounds = [round_form(item) | _means(validated.get(item.record.round, {})) for item in stored]
-    names = sorted({name for item in rounds for name in item["metrics"]}, key=lambda n: (n != "accuracy", n))
+    rounds = [round_form(item) | _means(means.get(item.record.round, {})) for item in stored]
+    names = sorted({name for item in rounds for name in item["metrics"]}, key=_place)
     values = [item["metrics"][names[0]] for item in rounds if names and names[0] in item["metrics"]]
     try:
         progress = dict(front.round_progress(info.session))
     except NotFound:  # it ended; nothing is live
         progress = {}
-    return SessionView(info, progress, rounds[::-1], names[:4], names[0] if names else "", curve(values))
+    best = bests.of(info, progress)
+    first = names[0] if names else ""
+    return SessionView(info, progress, best, rounds[::-1], names[:METRICS_SHOWN], first, curve(values))
 
 
-def _means(validated: dict[str, Any]) -> dict[str, Any]:
-    """A round's metrics, and how many clients they are of."""
-    return {"metrics": validated.get("metrics", {}), "validators": validated.get("clients", 0)}
+def _place(name: str) -> tuple[bool, bool, str]:
+    return name.endswith(BEFORE_FIT), name != "accuracy", name
+
+
+def _means(means: dict[str, Any]) -> dict[str, Any]:
+    """A round's metrics: how many clients validated, what they say, and what was said before the fit."""
+    validated, trained = means.get("validate", {}), means.get("train", {}).get("metrics", {})
+    before = {
+        name.removeprefix("before_") + BEFORE_FIT: value
+        for name, value in trained.items()
+        if name.startswith("before_")
+    }
+    return {"metrics": validated.get("metrics", {}) | before, "validators": validated.get("clients", 0)}
 
 
 def curve(values: list[float]) -> str:

@@ -14,7 +14,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from cheroot.server import HTTPConnection, HTTPRequest
@@ -29,6 +29,8 @@ PIECE_BYTES = 2**16
 READ_AT_ONCE = 2**20
 ANSWER_SECONDS = 3.0
 """A short answer fits into the network's buffers; if it does not, the peer has not read those before it."""
+DONE = "fedn.done"
+"""In the WSGI environment: an `ExitStack` that is left when no thread works on the request any more."""
 
 _HEAD_ENDS = re.compile(rb"\r?\n\r?\n")
 _LENGTH = re.compile(rb"(?i)\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r?\n")
@@ -55,8 +57,12 @@ class Wire:
         self._patience = patience
         self._shaken = tls is None
         self._gathered = bytearray()
+        self._searched = 0
+        self._awaited: int | None = None
         self._since = 0.0
         self._waiting = True
+        self.answer_seconds = 0.0
+        """How long a short answer may wait for its reader; a refusal may not (`Request.send_headers`)."""
         self.body_here = False
         """Whether the whole body of the request had come when it was begun."""
         self.environ: dict[str, Any] = {}
@@ -82,6 +88,8 @@ class Wire:
         if not self._gathered or not self._complete():
             return False
         self._waiting, self._since = False, 0.0
+        self._searched, self._awaited = 0, None  # the next request begins where this one ends
+        self.answer_seconds = 0.0
         self._socket.settimeout(self._patience)
         return True
 
@@ -126,16 +134,15 @@ class Wire:
             self._gathered += data
 
     def _complete(self) -> bool:
-        """Whether a thread has to do something about what is here."""
-        head = _HEAD_ENDS.search(self._gathered, 0, MAX_HEAD_BYTES + 4)
-        if head is None:
-            return len(self._gathered) > MAX_HEAD_BYTES  # which cheroot refuses
-        text = self._gathered[: head.end()]
-        lengths = _LENGTH.findall(text)
-        length = int(lengths[-1]) if lengths else 0
-        missing = head.end() + length - len(self._gathered)
-        later = _BODY_LATER.search(text) is not None
-        return missing <= 0 or later or length > MAX_BODY_BYTES
+        """Whether a thread has to do something about what is here. Each byte is looked at once or twice."""
+        if self._awaited is None:
+            # The end of the head is four bytes at most, three of which may have been here before.
+            head = _HEAD_ENDS.search(self._gathered, max(0, self._searched - 3), MAX_HEAD_BYTES + 4)
+            if head is None:
+                self._searched = len(self._gathered)
+                return self._searched > MAX_HEAD_BYTES  # which cheroot refuses
+            self._awaited = head.end() + _body_to_gather(self._gathered[: head.end()])
+        return len(self._gathered) >= self._awaited
 
     # --- reading and writing in a thread ---------------------------------------------------------------
 
@@ -168,7 +175,7 @@ class Wire:
 
     def write(self, data: bytes) -> None:
         """Send all of it, in pieces; the peer is given time for each of them."""
-        self._socket.settimeout(ANSWER_SECONDS if len(data) <= PIECE_BYTES else self._patience)
+        self._socket.settimeout(self.answer_seconds if len(data) <= PIECE_BYTES else self._patience)
         view = memoryview(data)
         while view:
             view = view[self._socket.send(view[:PIECE_BYTES]) :]
@@ -200,6 +207,13 @@ class Wire:
         """Let it look as if the peer had left; who holds the connection closes it then. For other threads."""
         with suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+def _body_to_gather(head: bytearray) -> int:
+    """How much of the body has to be here before a thread begins: all of it, if it is short."""
+    lengths = _LENGTH.findall(head)
+    length = int(lengths[-1]) if lengths else 0
+    return 0 if length > MAX_BODY_BYTES or _BODY_LATER.search(head) else length
 
 
 def _tls_environ(sock: ssl.SSLSocket) -> dict[str, Any]:
@@ -283,7 +297,15 @@ class Request(HTTPRequest):
             self.simple_response("400 Bad Request", "the request can't be read")
             return False
 
+    def respond(self) -> None:
+        with ExitStack() as done:
+            self.conn.wire.environ[DONE] = done
+            super().respond()
+
     def send_headers(self) -> None:
+        """Refusals wait for no reader: who asks for more than is granted would keep a thread all the same."""
+        if int(self.status[:3]) < 300:
+            self.conn.wire.answer_seconds = ANSWER_SECONDS
         if getattr(self.rfile, "remaining", 0) and not self.conn.wire.body_here:
             self.close_connection = True
         super().send_headers()

@@ -17,6 +17,8 @@ import numpy as np
 from fedn.aggregation.dtypes import Array
 from fedn.domain.errors import InvalidInput
 from fedn.domain.plan import Scalar
+from fedn.helpers.files import seed_file
+from fedn.sandbox.examples import Work
 
 MAX_CLIENTS = 100
 CLASSES = 10
@@ -115,6 +117,11 @@ def _sizes(random: np.random.Generator, total: int, clients: int) -> list[int]:
     cuts = np.cumsum(random.dirichlet(np.full(clients, _SIZE_SKEW)))[:-1]
     edges = [0, *(cuts * spare).astype(int).tolist(), spare]
     return [floor + above - below for below, above in pairwise(edges)]
+
+
+def work() -> Work:
+    """What the sandbox trains when it is told nothing else; its clients run `app`."""
+    return Work("handwritten digits", seed_file(seed_model()))
 
 
 def seed_model() -> dict[str, Array]:

@@ -37,8 +37,10 @@ def largest_difference(
 
 
 def _plain(plan: Mapping[str, Any]) -> bool:
-    step = (plan["server_optimizer"], plan["server_learning_rate"])
-    return bool(plan["averaging"] == "weighted" and plan["aggregator"] == "mean" and step == ("sgd", 1.0))
+    step = (plan["server_optimizer"], plan["server_learning_rate"], plan.get("server_momentum", 0.0))
+    return bool(
+        plan["averaging"] == "weighted" and plan["aggregator"] == "mean" and step == ("sgd", 1.0, 0.0)
+    )
 
 
 def _flat_mean(record: Mapping[str, Any], updates: Mapping[str, Path]) -> Model:

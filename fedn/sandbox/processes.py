@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,10 @@ STOP_SECONDS = 5.0
 LOG_LINES = 5
 OWN_SETTINGS = ("FEDN_REDUCER_", "FEDN_COMBINER_", "FEDN_CLIENT_", "FEDN_TOKEN")
 """Of the environment, what the sandbox's processes don't inherit."""
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTEROP_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
+)
+"""So that many processes on few cores don't stand in each other's way."""
 
 
 @dataclass
@@ -43,8 +48,9 @@ class Process:
 class Sandbox:
     """Starts and stops a federation below ``directory``. Use as a context manager.
 
-    Every client runs ``app``, which is called with its index (from 0) and the number of clients. With
-    ``tls`` it is a network of its own: everything on TLS, everybody joined by a token.
+    Every client runs ``app``, which is called with its index (from 0) and the number of clients; or, where
+    ``data`` has a file for each of them, the packages of its sessions. With ``tls`` it is a network of its
+    own: everything on TLS, everybody joined by a token.
     """
 
     directory: Path
@@ -53,6 +59,7 @@ class Sandbox:
     port: int
     app: str = "fedn.sandbox.digits:app"
     tls: bool = False
+    data: Sequence[Path] = ()
     processes: dict[str, Process] = field(default_factory=dict)
 
     @property
@@ -68,6 +75,13 @@ class Sandbox:
     def token(self) -> str:
         """The admin's token, to be shown to the reducer and to nobody else; '' where nobody asks for one."""
         return self.secured.token_file.read_text(encoding="ascii").strip() if self.tls else ""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a program finds its way by; clients in it are kept with the others."""
+        clients = {"FEDN_CLIENT_STATE_DIR": str(self.directory / "clients"), "FEDN_CLIENT_KEEP_UPDATES": "1"}
+        token = {"FEDN_TOKEN_FILE": str(self.secured.token_file)} if self.tls else {}
+        return {"FEDN_URL": self.url, **clients, **token, **ONE_THREAD}
 
     def kept(self, name: str) -> Path:
         """Where a client's settled updates are kept."""
@@ -110,12 +124,16 @@ class Sandbox:
     def start_client(self, index: int, *flags: str) -> Process:
         """``client-<index + 1>``; started again it has its old identity and journal."""
         name = f"client-{index + 1}"
-        options = (f"--app-options=index={index}", f"--app-options=clients={self.clients}")
         where = (f"--reducer={self.url}", f"--state-dir={self.directory / 'clients'}", f"--name={name}")
         joining = self._joining(Role.CLIENT, name)
-        return self._start(
-            name, "client", *where, f"--app={self.app}", *options, "--keep-updates", *joining, *flags
-        )
+        return self._start(name, "client", *where, *self._code(index), "--keep-updates", *joining, *flags)
+
+    def _code(self, index: int) -> tuple[str, ...]:
+        """What a client runs. With packages everything here is the user's own, so errors may be told."""
+        if self.data:
+            return (f"--data={self.data[index]}", "--share-errors")
+        options = (f"--app-options=index={index}", f"--app-options=clients={self.clients}")
+        return (f"--app={self.app}", *options)
 
     def _joining(self, role: Role, name: str) -> tuple[str, ...]:
         return (f"--join-file={self.secured.join_file(role, name)}",) if self.tls else ()
@@ -129,7 +147,7 @@ class Sandbox:
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [*self.program(name), tier, "start", *flags]
         environment = {k: v for k, v in os.environ.items() if not k.startswith(OWN_SETTINGS)}
-        environment |= {STOP_WITH_STDIN: "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment |= {STOP_WITH_STDIN: "1", **ONE_THREAD}
         with log.open("ab") as output:
             popen = subprocess.Popen(
                 command,

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from fedn.domain.identity import Member, Role, StoredEntry, Token
+from fedn.domain.identity import AuditNote, Member, Role, StoredEntry, Token
 from fedn.stores import identity_rules as rules
 from fedn.stores.rules import check_limit
 
@@ -22,10 +22,14 @@ class MemoryIdentity:
         self._members: dict[tuple[Role, str], Member] = {}
         self._audit: list[tuple[int, str, bytes]] = []
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, note: AuditNote | None = None) -> None:
         token = rules.keepable_token(token)
         with self._lock:
-            rules.check_same(self._tokens.setdefault(token.token, token), token)
+            if known := self._tokens.get(token.token):
+                rules.check_same(known, token)
+                return
+            self._write(note)
+            self._tokens[token.token] = token
 
     def token(self, token: str) -> Token:
         with self._lock:
@@ -35,22 +39,34 @@ class MemoryIdentity:
         with self._lock:
             return _newest(self._tokens.values(), lambda token: token.created_at, limit)
 
-    def revoke_token(self, token: str, now: float) -> Token:
+    def revoke_token(self, token: str, now: float, note: AuditNote | None = None) -> Token:
         with self._lock:
-            self._tokens[token] = revoked = rules.revoked_token(self._token(token), now)
+            revoked = rules.revoked_token(known := self._token(token), now)
+            if revoked != known:
+                self._write(note)
+            self._tokens[token] = revoked
             return revoked
 
-    def enroll(self, member: Member, now: float) -> Member:
+    def enroll(self, member: Member, now: float, note: AuditNote | None = None) -> Member:
         member = rules.keepable_member(member)
         with self._lock:
             known = self._members.get((member.role, member.member))
-            token, member = rules.enrolled(self._token(member.token), member, known, now)
+            alike = [
+                each for each in self._members.values()
+                if each.member == member.name or each.name == member.member
+            ]  # fmt: skip
+            token, member = rules.enrolled(self._token(member.token), member, known, alike, now)
+            self._write(note)
             self._tokens[token.token] = token
             return self._put(member)
 
-    def renew(self, role: Role, member: str, renewed_at: float, expires_at: float) -> Member:
+    def renew(
+        self, role: Role, member: str, renewed_at: float, expires_at: float, note: AuditNote | None = None
+    ) -> Member:
         with self._lock:
-            return self._put(rules.renewed(self._member(role, member), renewed_at, expires_at))
+            renewed = rules.renewed(self._member(role, member), renewed_at, expires_at)
+            self._write(note)
+            return self._put(renewed)
 
     def member(self, role: Role, member: str) -> Member:
         with self._lock:
@@ -65,25 +81,28 @@ class MemoryIdentity:
             found = [each for each in self._members.values() if each.revoked_at and each.expires_at > now]
         return _newest(found, lambda member: member.revoked_at, limit)
 
-    def revoke_member(self, role: Role, member: str, now: float) -> Member:
+    def revoke_member(self, role: Role, member: str, now: float, note: AuditNote | None = None) -> Member:
         with self._lock:
-            return self._put(rules.revoked_member(self._member(role, member), now))
+            revoked = rules.revoked_member(known := self._member(role, member), now)
+            if revoked != known:
+                self._write(note)
+            return self._put(revoked)
 
-    def revoke_joined(self, token: str, now: float) -> Sequence[Member]:
+    def revoke_joined(
+        self, token: str, now: float, note: Callable[[Member], AuditNote] | None = None
+    ) -> Sequence[Member]:
         with self._lock:
             self._token(token)
             found = [each for each in self._members.values() if each.token == token and not each.revoked_at]
-            revoked = [self._put(rules.revoked_member(each, now)) for each in found]
-        return _newest(revoked, lambda member: member.joined_at, max(1, len(revoked)))
+            found = _newest(found, lambda member: member.joined_at, max(1, len(found)))
+            revoked = [rules.revoked_member(each, now) for each in found]
+            if note:
+                self._write(*map(note, revoked))
+            return [self._put(member) for member in revoked]
 
-    def append_audit(
-        self, at: float, actor: str, event: str, subject: str, details: Mapping[str, Any]
-    ) -> StoredEntry:
+    def append_audit(self, note: AuditNote) -> StoredEntry:
         with self._lock:
-            newest = self._audit[-1][:2] if self._audit else None
-            stored = rules.next_entry(newest, at, actor, event, subject, details)
-            self._audit.append((stored.entry.number, stored.digest, stored.raw))
-            return stored
+            return self._write(note)[0]
 
     def audit(self, after: int = 0, limit: int = 1000) -> Sequence[StoredEntry]:
         return [rules.read_audit(*row) for row in self.raw_audit(after, limit)]
@@ -92,6 +111,16 @@ class MemoryIdentity:
         after, limit = max(0, after), check_limit(limit)
         with self._lock:
             return self._audit[after : after + limit]  # entry n is at n - 1
+
+    def _write(self, *notes: AuditNote | None) -> list[StoredEntry]:
+        """Chain these notes, or none if one can't be kept: so this goes before whatever they are about."""
+        written = list[StoredEntry]()
+        newest = self._audit[-1][:2] if self._audit else None
+        for note in filter(None, notes):
+            written.append(stored := rules.next_entry(newest, note))
+            newest = (stored.entry.number, stored.digest)
+        self._audit += [(stored.entry.number, stored.digest, stored.raw) for stored in written]
+        return written
 
     def _token(self, token: str) -> Token:
         try:

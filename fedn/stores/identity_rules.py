@@ -6,10 +6,9 @@ writes in one step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from math import isnan
-from typing import Any
 
 from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound, Revoked, Unauthenticated
 from fedn.domain.identity import (
@@ -17,6 +16,7 @@ from fedn.domain.identity import (
     MEMBERS,
     PEOPLE,
     AuditEntry,
+    AuditNote,
     Member,
     Role,
     StoredEntry,
@@ -68,10 +68,13 @@ def keepable_member(member: Member) -> Member:
     return replace(member, labels=dict(member.labels), revoked_at=0.0)
 
 
-def enrolled(token: Token, member: Member, known: Member | None, now: float) -> tuple[Token, Member]:
+def enrolled(
+    token: Token, member: Member, known: Member | None, alike: Iterable[Member], now: float
+) -> tuple[Token, Member]:
     """The token and the member as they become when ``member`` joins by ``token``.
 
-    ``known`` is the member of that id so far. Raises what `fedn.ports.IdentityStore.enroll` says.
+    ``known`` is the member of that id so far; ``alike`` are those whose id is the new one's name, or whose
+    name its id. Raises what `fedn.ports.IdentityStore.enroll` says.
     """
     _check_times(now)
     if known is not None:
@@ -83,6 +86,8 @@ def enrolled(token: Token, member: Member, known: Member | None, now: float) -> 
     fault = (replace(token, used=0) if again else token).fault(now)
     if fault:
         raise Unauthenticated(fault)
+    if known is None or known.name != member.name:
+        _check_not_mistaken(member, alike)
     if known is None:
         return replace(token, used=token.used + 1), member
     if known.key != member.key:
@@ -92,6 +97,23 @@ def enrolled(token: Token, member: Member, known: Member | None, now: float) -> 
         )  # fmt: skip
     member = replace(member, expires_at=max(known.expires_at, member.expires_at))
     return (token if again else replace(token, used=token.used + 1)), member
+
+
+def _check_not_mistaken(member: Member, alike: Iterable[Member]) -> None:
+    """Raise Conflict if whoever names this client could mean another member, or the other way round.
+
+    Names may be shared. Combiners are not asked: a client could keep them out by calling itself so.
+    """
+    if member.role is not Role.CLIENT:
+        return
+    others = [each for each in alike if (each.role, each.member) != (member.role, member.member)]
+    if any(other.member == member.name for other in others):
+        raise Conflict(f"{member.name!r} is the id of another member; choose another name", name=member.name)
+    if any(other.name == member.member and not other.revoked_at for other in others):
+        raise Conflict(
+            f"another member is called {member.member!r}; choose another id (a fresh state folder makes one)",
+            member=member.member,
+        )
 
 
 def renewed(known: Member, renewed_at: float, expires_at: float) -> Member:
@@ -116,20 +138,21 @@ def check_not_revoked(member: Member) -> None:
 # --- the audit log
 
 
-def next_entry(
-    newest: tuple[int, str] | None, at: float, actor: str, event: str, subject: str,
-    details: Mapping[str, Any],
-) -> StoredEntry:  # fmt: skip
+def next_entry(newest: tuple[int, str] | None, note: AuditNote) -> StoredEntry:
     """The entry that follows the one with this number and stored digest; raises InvalidInput."""
     number, parent = newest or (0, AUDIT_GENESIS)
-    entry = AuditEntry(number + 1, Digest(parent), at, actor, event, subject, dict(details))
+    entry = AuditEntry(
+        number + 1, Digest(parent), note.at, note.actor, note.event, note.subject, dict(note.details)
+    )
     try:
         stored = read_entry(store_entry(entry).raw)  # what can't be read back is not written
     except (ValueError, TypeError, RecursionError, Damaged) as error:
-        raise InvalidInput("details", f"of the audit entry {event!s:.80} can't be kept: {error}",
+        raise InvalidInput("details", f"of the audit entry {note.event!s:.80} can't be kept: {error}",
                            "give finite numbers and strings, not nested") from None  # fmt: skip
     if len(stored.raw) > ENTRY_BYTES:
-        raise InvalidInput("details", f"of the audit entry {event:.80} are longer than {ENTRY_BYTES} bytes")
+        raise InvalidInput(
+            "details", f"of the audit entry {note.event:.80} are longer than {ENTRY_BYTES} bytes"
+        )
     return stored
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Damaged
-from fedn.domain.identity import Member, Role, StoredEntry, Token
+from fedn.domain.identity import MEMBERS, AuditNote, Member, Role, StoredEntry, Token
 from fedn.domain.ids import Digest
 from fedn.stores import identity_rules as rules
 from fedn.stores.database import Database
@@ -36,7 +36,7 @@ class SqliteIdentity:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add_token(self, token: Token) -> None:
+    def add_token(self, token: Token, note: AuditNote | None = None) -> None:
         token = rules.keepable_token(token)
         with self._database.write() as connection:
             added = connection.execute(
@@ -45,7 +45,9 @@ class SqliteIdentity:
                  token.created_at, token.expires_at, token.created_by, token.secret_digest,
                  token.revoked_at),
             )  # fmt: skip
-            if not added.rowcount:
+            if added.rowcount:
+                _write(connection, note)
+            else:
                 rules.check_same(_token(connection, token.token), token)
 
     def token(self, token: str) -> Token:
@@ -56,27 +58,34 @@ class SqliteIdentity:
         query = f"{_TOKEN} ORDER BY created_at DESC, rowid DESC LIMIT ?"
         return [_read_token(row) for row in self._rows(query, check_limit(limit))]
 
-    def revoke_token(self, token: str, now: float) -> Token:
+    def revoke_token(self, token: str, now: float, note: AuditNote | None = None) -> Token:
         with self._database.write() as connection:
-            revoked = rules.revoked_token(_token(connection, token), now)
-            connection.execute(
-                "UPDATE tokens SET revoked_at = ? WHERE token = ?", (revoked.revoked_at, token)
-            )
+            revoked = rules.revoked_token(known := _token(connection, token), now)
+            if revoked != known:
+                connection.execute(
+                    "UPDATE tokens SET revoked_at = ? WHERE token = ?", (revoked.revoked_at, token)
+                )
+                _write(connection, note)
         return revoked
 
-    def enroll(self, member: Member, now: float) -> Member:
+    def enroll(self, member: Member, now: float, note: AuditNote | None = None) -> Member:
         member = rules.keepable_member(member)
         with self._database.write() as connection:
             known = _find_member(connection, member.role, member.member)
-            token, member = rules.enrolled(_token(connection, member.token), member, known, now)
+            alike = _alike(connection, member)
+            token, member = rules.enrolled(_token(connection, member.token), member, known, alike, now)
             connection.execute("UPDATE tokens SET used = ? WHERE token = ?", (token.used, token.token))
             _put(connection, member)
+            _write(connection, note)
         return member
 
-    def renew(self, role: Role, member: str, renewed_at: float, expires_at: float) -> Member:
+    def renew(
+        self, role: Role, member: str, renewed_at: float, expires_at: float, note: AuditNote | None = None
+    ) -> Member:
         with self._database.write() as connection:
             renewed = rules.renewed(_member(connection, role, member), renewed_at, expires_at)
             _put(connection, renewed)
+            _write(connection, note)
         return renewed
 
     def member(self, role: Role, member: str) -> Member:
@@ -93,13 +102,17 @@ class SqliteIdentity:
         )
         return [_read_member(row) for row in self._rows(query, now, check_limit(limit))]
 
-    def revoke_member(self, role: Role, member: str, now: float) -> Member:
+    def revoke_member(self, role: Role, member: str, now: float, note: AuditNote | None = None) -> Member:
         with self._database.write() as connection:
-            revoked = rules.revoked_member(_member(connection, role, member), now)
-            _put(connection, revoked)
+            revoked = rules.revoked_member(known := _member(connection, role, member), now)
+            if revoked != known:
+                _put(connection, revoked)
+                _write(connection, note)
         return revoked
 
-    def revoke_joined(self, token: str, now: float) -> Sequence[Member]:
+    def revoke_joined(
+        self, token: str, now: float, note: Callable[[Member], AuditNote] | None = None
+    ) -> Sequence[Member]:
         query = f"{_MEMBER} WHERE token = ? AND revoked_at = 0 ORDER BY joined_at DESC, rowid DESC"
         with self._database.write() as connection:
             _token(connection, token)
@@ -107,20 +120,12 @@ class SqliteIdentity:
             revoked = [rules.revoked_member(member, now) for member in found]
             for member in revoked:
                 _put(connection, member)
+                _write(connection, note and note(member))
         return revoked
 
-    def append_audit(
-        self, at: float, actor: str, event: str, subject: str, details: Mapping[str, Any]
-    ) -> StoredEntry:
+    def append_audit(self, note: AuditNote) -> StoredEntry:
         with self._database.write() as connection:
-            newest = connection.execute(
-                "SELECT number, digest FROM audit ORDER BY number DESC LIMIT 1"
-            ).fetchone()
-            stored = rules.next_entry(newest, at, actor, event, subject, details)
-            connection.execute(
-                "INSERT INTO audit VALUES (?, ?, ?)", (stored.entry.number, stored.digest, stored.raw)
-            )
-        return stored
+            return _append(connection, note)
 
     def audit(self, after: int = 0, limit: int = 1000) -> Sequence[StoredEntry]:
         return [rules.read_audit(*row) for row in self.raw_audit(after, limit)]
@@ -162,6 +167,27 @@ def _put(connection: sqlite3.Connection, member: Member) -> None:
         (str(member.role), member.member, member.name, _json(member.labels), member.key, member.token,
          member.joined_at, member.renewed_at, member.expires_at, member.revoked_at),
     )  # fmt: skip
+
+
+def _alike(connection: sqlite3.Connection, member: Member) -> list[Member]:
+    """Members whose id is this one's name, and some of those whose name is its id."""
+    by_id = [_find_member(connection, role, member.name) for role in MEMBERS]
+    query = f"{_MEMBER} WHERE name = ? AND revoked_at = 0 LIMIT 2"  # one may be the member itself
+    called = connection.execute(query, (member.member,)).fetchall()
+    return [*filter(None, by_id), *map(_read_member, called)]
+
+
+def _write(connection: sqlite3.Connection, note: AuditNote | None) -> None:
+    """Append the entry about a change, in the transaction of the change."""
+    if note:
+        _append(connection, note)
+
+
+def _append(connection: sqlite3.Connection, note: AuditNote) -> StoredEntry:
+    newest = connection.execute("SELECT number, digest FROM audit ORDER BY number DESC LIMIT 1").fetchone()
+    stored = rules.next_entry(newest, note)
+    connection.execute("INSERT INTO audit VALUES (?, ?, ?)", (stored.entry.number, stored.digest, stored.raw))
+    return stored
 
 
 def _json(labels: Mapping[str, str]) -> str:

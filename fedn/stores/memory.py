@@ -17,11 +17,11 @@ from typing import TypeVar
 from fedn.domain.ids import CombinerName, Digest, SessionId, check_digest
 from fedn.domain.round import Head, StoredRecord, head_of
 from fedn.domain.update import finite_metrics
-from fedn.ports import Buffer, CombinerInfo, MetricRow, ModelInfo, SessionInfo
+from fedn.ports import Buffer, CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
 from fedn.stores import rules
 from fedn.stores.identity_memory import MemoryIdentity
 
-_Dated = TypeVar("_Dated", SessionInfo, ModelInfo)
+_Dated = TypeVar("_Dated", SessionInfo, ModelInfo, PackageInfo)
 
 
 class MemoryState:
@@ -35,6 +35,7 @@ class MemoryState:
         self._rows: dict[SessionId, list[tuple[int, str, bytes]]] = {}
         self._metrics: dict[SessionId, dict[tuple[int, str, str], MetricRow]] = {}
         self._models: dict[Digest, ModelInfo] = {}
+        self._packages: dict[Digest, tuple[PackageInfo, str]] = {}
         self._combiners: dict[CombinerName, CombinerInfo] = {}
 
     def take_term(self) -> int:
@@ -124,6 +125,23 @@ class MemoryState:
         with self._lock:
             infos = list(self._models.values())
         return _newest_first(infos)[:limit]
+
+    def add_package(self, info: PackageInfo) -> None:
+        text = rules.manifest_text(info.manifest)
+        with self._lock:
+            self._packages[info.digest] = replace(info, manifest={}), text
+
+    def package(self, digest: Digest) -> PackageInfo:
+        with self._lock:
+            if (row := self._packages.get(digest)) is None:
+                raise rules.no_package(digest)
+        return replace(row[0], manifest=rules.read_manifest(digest, row[1]))
+
+    def packages(self, limit: int = 1000) -> Sequence[PackageInfo]:
+        limit = rules.check_limit(limit)
+        with self._lock:
+            infos = [info for info, _ in self._packages.values()]
+        return [self.package(info.digest) for info in _newest_first(infos)[:limit]]
 
     def put_combiner(self, info: CombinerInfo) -> None:
         with self._lock:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NoReturn
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
+from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound, StaleTerm, TrailConflict
 from fedn.domain.ids import Digest, SessionId, digest_of
 from fedn.domain.round import GENESIS_PARENT, Head, StoredRecord, head_of, read_record
@@ -66,6 +68,25 @@ def read_stored(session: SessionId, round: int, digest: str, raw: bytes) -> Stor
     return read_record(raw)
 
 
+def manifest_text(manifest: Mapping[str, Any]) -> str:
+    """A package's manifest as it is stored; raise InvalidInput if it is no JSON."""
+    try:
+        return canonical_json(dict(manifest)).decode()
+    except (TypeError, ValueError):
+        raise InvalidInput("manifest", "is not plain JSON", "give Manifest.as_dict()") from None
+
+
+def read_manifest(digest: Digest, text: str) -> Mapping[str, Any]:
+    """A stored manifest; raise Damaged if it is not one any more."""
+    try:
+        manifest = json.loads(text)
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict):
+        raise Damaged(f"the stored manifest of package {digest} can't be read", digest=digest)
+    return manifest
+
+
 def chunks_of(view: memoryview, offset: int) -> Iterator[memoryview]:
     """``view`` from ``offset`` on, in pieces of at most CHUNK_BYTES."""
     for start in range(offset, len(view), CHUNK_BYTES):
@@ -97,6 +118,10 @@ def no_record(session: SessionId, round: int) -> NotFound:
 
 def no_model(digest: Digest) -> NotFound:
     return NotFound(f"there is no model {digest}", digest=digest)
+
+
+def no_package(digest: Digest) -> NotFound:
+    return NotFound(f"there is no package {digest}", digest=digest)
 
 
 def session_exists(session: SessionId) -> Conflict:

@@ -17,6 +17,8 @@ APPLICATION_ID = 0x6665646E
 """'fedn' in ASCII; tells our files from other programs'."""
 IDENTITY_VERSION = 2
 """The first with tokens, members and the audit log."""
+PACKAGE_VERSION = 3
+"""The first with compute packages."""
 
 STEPS = (
     # 1: sessions and their trails
@@ -60,6 +62,14 @@ STEPS = (
         "CREATE INDEX members_revoked ON members (revoked_at) WHERE revoked_at > 0",
         # As with records, the digest is taken over raw.
         "CREATE TABLE audit (number INTEGER PRIMARY KEY, digest TEXT NOT NULL, raw BLOB NOT NULL) STRICT",
+    ),
+    # 3: compute packages, and members by name
+    (
+        """CREATE TABLE packages (
+            digest TEXT NOT NULL UNIQUE, size INTEGER NOT NULL, name TEXT NOT NULL,
+            manifest TEXT NOT NULL, created_at REAL NOT NULL) STRICT""",
+        "CREATE INDEX packages_newest ON packages (created_at)",
+        "CREATE INDEX members_called ON members (name)",
     ),
 )
 SCHEMA_VERSION = len(STEPS)

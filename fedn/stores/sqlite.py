@@ -20,15 +20,17 @@ from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
 from fedn.domain.plan import plan_from
 from fedn.domain.round import Head, StoredRecord, head_of
 from fedn.domain.update import finite_metrics
-from fedn.ports import CombinerInfo, MetricRow, ModelInfo, SessionInfo
+from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
 from fedn.stores import rules
 from fedn.stores.database import BUSY_SECONDS, Database
 from fedn.stores.identity_sqlite import SqliteIdentity
+from fedn.stores.schema import PACKAGE_VERSION
 
 _SESSION = (
     "SELECT session, name, plan, state, reason, created_at, "
     "head_round, head_record, head_model, head_model_size FROM sessions"
 )
+_PACKAGE = "SELECT digest, size, name, manifest, created_at FROM packages"
 
 
 class SqliteState:
@@ -148,6 +150,29 @@ class SqliteState:
             ).fetchall()  # fmt: skip
         return [ModelInfo(Digest(row[0]), *row[1:]) for row in rows]
 
+    def add_package(self, info: PackageInfo) -> None:
+        manifest = rules.manifest_text(info.manifest)
+        with self._database.write() as connection:
+            connection.execute(
+                "INSERT INTO packages VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE SET "
+                "name = excluded.name, manifest = excluded.manifest, created_at = excluded.created_at",
+                (info.digest, info.size, info.name, manifest, info.created_at),
+            )
+
+    def package(self, digest: Digest) -> PackageInfo:
+        with self._database.read(PACKAGE_VERSION) as connection:
+            row = connection.execute(f"{_PACKAGE} WHERE digest = ?", (digest,)).fetchone()
+        if row is None:
+            raise rules.no_package(digest)
+        return _package(row)
+
+    def packages(self, limit: int = 1000) -> Sequence[PackageInfo]:
+        with self._database.read(PACKAGE_VERSION) as connection:
+            rows = connection.execute(
+                f"{_PACKAGE} ORDER BY created_at DESC, rowid DESC LIMIT ?", (rules.check_limit(limit),)
+            ).fetchall()
+        return [_package(row) for row in rows]
+
     def put_combiner(self, info: CombinerInfo) -> None:
         with self._database.write() as connection:
             connection.execute(
@@ -224,6 +249,11 @@ def _session(row: Sequence[Any]) -> SessionInfo:
     except (ValueError, TypeError, AttributeError, InvalidInput) as error:
         raise Damaged(f"the stored plan of session {row[0]} can't be read: {error}") from None
     return SessionInfo(SessionId(row[0]), row[1], plan, row[3], row[4], row[5], _head(row))
+
+
+def _package(row: Sequence[Any]) -> PackageInfo:
+    digest = Digest(row[0])
+    return PackageInfo(digest, row[1], row[2], rules.read_manifest(digest, row[3]), row[4])
 
 
 def _metric(row: Sequence[Any]) -> MetricRow:

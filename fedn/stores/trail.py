@@ -77,6 +77,9 @@ def _walk_to_head(state: StateStore, walk: _Walk, progress: Progress | None) -> 
         if head.round <= walk.round or walk.records == before:
             break
     walk.check_head(head)
+    # Two rounds that were committed meanwhile have let it go.
+    if (flaw := walk.state_flaw()) and state.session(walk.session).head.round < walk.round + 2:
+        walk.problem(flaw)
 
 
 class _Walk:
@@ -125,6 +128,13 @@ class _Walk:
             self.problem(f"The session's head names model {head.model} of {head.model_size} bytes, but the "
                          f"last record names {last.model} of {last.model_size} bytes.")  # fmt: skip
 
+    def state_flaw(self) -> str:
+        """What is wrong with the server optimizer's state after the last round; older ones may be gone."""
+        last = self._record
+        if last is None or not last.optimizer_state:
+            return ""
+        return self._flaw("Optimizer state", self.round, Digest(str(last.optimizer_state)), None)
+
     def _content(self, round: int, raw: bytes, before: RoundRecord | None) -> None:
         try:
             record = read_record(raw).record
@@ -154,20 +164,25 @@ class _Walk:
         if digest in self.seen:
             return
         self.seen.add(digest)
+        if flaw := self._flaw("Model", round, digest, size):
+            self.problem(flaw)
+
+    def _flaw(self, what: str, round: int, digest: Digest, size: int | None) -> str:
+        """What is wrong with a blob, in a sentence; '' if nothing."""
         try:
             check_digest("model", digest)
             actual, length = self._hash(digest)
         except InvalidInput:
-            self.problem(f"The record of round {round} names no valid model ({digest[:80]}).")
+            return f"The record of round {round} names no valid {what.lower()} ({digest[:80]})."
         except NotFound:
-            self.problem(f"Model {digest} of round {round} is missing.")
+            return f"{what} {digest} of round {round} is missing."
         except Damaged as error:
-            self.problem(f"Model {digest} of round {round} is damaged: {error.message}.")
-        else:
-            if actual != digest:
-                self.problem(f"Model {digest} of round {round} is damaged: its bytes have digest {actual}.")
-            elif size not in (None, length):
-                self.problem(f"Model {digest} of round {round} has {length} bytes, its record says {size}.")
+            return f"{what} {digest} of round {round} is damaged: {error.message}."
+        if actual != digest:
+            return f"{what} {digest} of round {round} is damaged: its bytes have digest {actual}."
+        if size not in (None, length):
+            return f"{what} {digest} of round {round} has {length} bytes, its record says {size}."
+        return ""
 
     def _hash(self, digest: Digest) -> tuple[Digest, int]:
         hasher, length = sha256(), 0

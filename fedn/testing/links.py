@@ -8,17 +8,15 @@ from typing import Any
 
 from fedn.combiner.driver import Combiner
 from fedn.domain.errors import LinkBroken
+from fedn.sdk.links import DirectCombiner
 
 
-class Severable:
-    """Implements ports.CombinerLink and ports.ClientLink by calling a `Combiner` directly.
-
-    ``find`` gives the combiner at the other end, or None while there is none. After `sever` what was
-    under way raises LinkBroken on both sides; later calls look for the combiner anew.
-    """
+class Severable(DirectCombiner):
+    """After `sever` what was under way raises LinkBroken on both sides; later calls look for the combiner."""
 
     def __init__(self, find: Callable[[], Combiner | None], made: Callable[[Severable], None]) -> None:
-        self._find = find
+        """``made`` is told of this link whenever it is used, so that somebody can cut it."""
+        super().__init__(find)
         self._made = made
         self._cut = asyncio.Event()
 
@@ -26,26 +24,8 @@ class Severable:
         self._cut.set()
         self._cut = asyncio.Event()
 
-    def __getattr__(self, name: str) -> Any:
-        if name in {"watch", "run_round", "run_validation", "fetch_part", "fetch_model"}:
-            return lambda request: self._stream(lambda combiner: getattr(combiner, name)(request))
-        if name in {"ack", "abort", "release", "admit", "settle"}:
-            return lambda command: self._call(lambda combiner: getattr(combiner, name)(command))
-        raise AttributeError(name)
-
-    def attach(self, messages: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        return self._stream(lambda combiner: combiner.attach(messages))
-
-    async def submit(self, grant: str, offset: int, chunks: AsyncIterator[Any]) -> None:
-        await self._call(lambda combiner: combiner.submit(grant, offset, chunks))
-
-    async def close(self) -> None:
-        """Nothing to close."""
-
     def _combiner(self) -> Combiner:
-        combiner = self._find()
-        if combiner is None:
-            raise LinkBroken("no combiner there")
+        combiner = super()._combiner()
         self._made(self)
         return combiner
 

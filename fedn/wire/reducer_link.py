@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,9 @@ TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 HTTP_ERRORS = (httpx.HTTPError, ssl.SSLError)
 """What an httpx call raises when it fails; what TLS says after the handshake comes through unchanged."""
 
+FETCHES = 4
+"""Models fetched at once; others wait. The reducer answers only so many requests of one member (`gate`)."""
+
 T = TypeVar("T")
 
 
@@ -42,6 +46,7 @@ class HttpReducer:
         self._wallet = wallet
         self._ca_bundle = ca_bundle
         self._pool = self._new_pool()
+        self._places = asyncio.Semaphore(FETCHES)
 
     async def register(self, registration: Registration) -> Sequence[str]:
         return await self._post("/combiners", {
@@ -56,7 +61,7 @@ class HttpReducer:
     async def fetch_model(self, request: FetchRequest) -> AsyncIterator[Buffer]:
         headers = {"Range": f"bytes={request.offset}-"} if request.offset else {}
         path = f"/models/{request.digest}"
-        async with self._http() as http, http.stream("GET", path, headers=headers) as answer:
+        async with self._places, self._http() as http, http.stream("GET", path, headers=headers) as answer:
             if answer.is_error:
                 await answer.aread()
                 raise answered(self._url, answer)

@@ -7,6 +7,7 @@ everything again by itself, in one process.
 from __future__ import annotations
 
 import json
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,15 +25,26 @@ ALWAYS_TOLD = ("rounds lost", "double trainings", "double folds")
 Model = dict[str, Any]
 
 
-def connect(url: str) -> httpx.Client:
-    """To the reducer's REST API. Its calls raise httpx.HTTPError when it does not answer, or refuses."""
+def connect(url: str, network: Path | None = None) -> httpx.Client:
+    """To the reducer's REST API, as the administrator of the network that ``network`` holds, if there is one.
+
+    Its calls raise httpx.HTTPError when it does not answer, or refuses.
+    """
+    headers: dict[str, str] = {}
+    verify: ssl.SSLContext | bool = True
+    if network:
+        headers["Authorization"] = f"Bearer {(network / 'admin.token').read_text().strip()}"
+        verify = ssl.create_default_context(cafile=str(network / "ca.pem"))
 
     def complain(answer: httpx.Response) -> None:
         if answer.is_error:
             raise httpx.HTTPError(answer.read().decode(errors="replace"))
 
     hooks = {"response": [complain]}
-    return httpx.Client(base_url=f"{url}/api/v1", timeout=5.0, trust_env=False, event_hooks=hooks)
+    base = f"{url}/api/v1"
+    return httpx.Client(
+        base_url=base, headers=headers, verify=verify, timeout=5.0, trust_env=False, event_hooks=hooks
+    )
 
 
 def records(rest: httpx.Client, session: str, after: int = -1) -> list[Any]:
@@ -41,6 +53,18 @@ def records(rest: httpx.Client, session: str, after: int = -1) -> list[Any]:
     while after is not None:
         page = rest.get(f"/sessions/{session}/trail?after={after}").json()
         found, after = found + page["records"], page["next"]
+    return found
+
+
+def renewals(rest: httpx.Client, verdict: Verdict) -> int:
+    """How many certificates were renewed, by the reducer's audit log, which must be whole."""
+    if not (report := rest.get("/audit/verify").json())["ok"]:
+        verdict.wrong("audit log wrong", f"the audit log is not whole: {report}")
+    found, after = 0, 0
+    while after is not None:
+        page = rest.get(f"/audit?after={after}&limit=500").json()
+        found += sum(entry["event"] == "renewed" for entry in page["entries"])
+        after = page["next"]
     return found
 
 

@@ -6,6 +6,7 @@ A thread of its own talks to the reducer by REST, as a person would, and remembe
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,14 +20,15 @@ RAW = {"Content-Type": "application/octet-stream"}
 
 
 class Lanes:
-    """Use as a context manager. ``seen``: the digest of every record that was ever shown.
+    """Use as a context manager, for the reducer at ``url``, which may have the identity in ``network``.
 
-    ``current``: each lane's session. ``trouble``: the last thing that the reducer could not be asked. Once
-    ``last`` is set and the current sessions have finished, each lane has a last one; then ``done`` is set.
+    ``seen``: the digest of every record that was ever shown. ``current``: each lane's session. ``trouble``:
+    the last thing that the reducer could not be asked. Once ``last`` is set and the current sessions have
+    finished, each lane has a last one; then ``done`` is set.
     """
 
-    def __init__(self, url: str, rounds: int, min_clients: int) -> None:
-        self.rest = connect(url)
+    def __init__(self, url: str, network: Path | None, rounds: int, min_clients: int) -> None:
+        self.rest = connect(url, network)
         self.seen: dict[tuple[str, int], str] = {}
         self.running: set[str] = set()
         self.trouble = ""

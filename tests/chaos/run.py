@@ -24,7 +24,7 @@ from math import inf
 from pathlib import Path
 from random import Random
 
-from audit import Evidence, Verdict, audit, collect
+from audit import Evidence, Verdict, audit, collect, renewals
 from lanes import Lanes
 from schedule import EVERY, TIERS, Fault, draw
 from world import World
@@ -52,10 +52,12 @@ class Report:
     """What a run did, and the verdict on it."""
 
     seed: int
+    tls: bool = False
     seconds: float = 0.0
     made: list[Made] = field(default_factory=list)
     verdict: Verdict = field(default_factory=Verdict)
     sessions: int = 0
+    renewals: int = 0
     no_disks: str = ""
 
     def recovery(self, percent: int, kind: str, tier: str = "", alone: bool = False) -> str:
@@ -78,9 +80,10 @@ class Report:
         killed = ", ".join(f"{tiers[tier]} {tier}" for tier in TIERS)
         by_tier = ", ".join(f"{tier} {self.recovery(95, 'kill', tier)}" for tier in TIERS)
         disks = f"no full disks ({self.no_disks})" if self.no_disks else f"{made['full']} full disks"
+        network = f"TLS ({self.renewals} certificates renewed), " if self.tls else ""
         return (
             f"chaos {'passed' if self.verdict.ok else 'FAILED'}: "
-            f"seed {self.seed}, {self.seconds:.0f} s, {made['kill']} kills ({killed}), "
+            f"seed {self.seed}, {network}{self.seconds:.0f} s, {made['kill']} kills ({killed}), "
             f"{made['stop']} stops, {made['cut']} cuts, {made['freeze']} freezes, {made['delay']} delays, "
             f"{made['repeat']} repeats, {disks}; {self.verdict.rounds} rounds in {self.sessions} sessions; "
             f"{self.verdict}; {self.recoveries('kill')}; p95 by tier {by_tier}; "
@@ -107,8 +110,8 @@ def trial(
     began = time.monotonic()
     wrong: list[tuple[str, str]] = []
     with (
-        World(directory, COMBINERS, CLIENTS, mutation, homes, patience) as world,
-        Lanes(world.sandbox.url, rounds, MIN_CLIENTS) as lanes,
+        World(directory, COMBINERS, CLIENTS, mutation, homes, patience, report.tls) as world,
+        Lanes(world.sandbox.url, world.network, rounds, MIN_CLIENTS) as lanes,
     ):
         report.no_disks = world.no_disks
         try:
@@ -117,6 +120,8 @@ def trial(
             wrong.append(("waits in vain", f"{error}; {lanes.trouble}"))
         evidence = collect(lanes.rest, directory, lanes.seen)
         report.verdict = audit(evidence, unnoted=world.clients_killed)
+        if world.network:
+            report.renewals = renewals(lanes.rest, report.verdict)
         left = world.staged()
         world.sandbox.stop()
         left += world.temporary() + world.processes_left()
@@ -181,6 +186,7 @@ def main(given: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=1, help="which faults (default 1)")
     add("--kills", type=int, default=0, help="stop after so many SIGKILLs (default: go on)")
     add("--every", type=float, default=EVERY, help=f"seconds between faults on average (default {EVERY})")
+    add("--tls", action="store_true", help="a secured network, whose certificates last a minute")
     add("--json", action="store_true", help="print the whole report as JSON before the summary")
     add("--keep", type=Path, help="keep logs, trail and updates in this new directory")
     asked = parser.parse_args(given)
@@ -188,7 +194,7 @@ def main(given: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that processes and mounts go, too
     directory = asked.keep or Path(tempfile.mkdtemp(prefix="fedn-chaos-"))
     directory.mkdir(parents=True, exist_ok=not asked.keep)
-    report = Report(asked.seed)
+    report = Report(asked.seed, asked.tls)
     trial(directory, report, partial(chaos, report, asked.seconds, asked.kills, asked.every))
     if asked.json:
         print(report.json())

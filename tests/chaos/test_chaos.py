@@ -45,11 +45,12 @@ def test_a_run_may_end_with_its_last_kill() -> None:
 
 
 @pytest.mark.timeout(400)
-def test_a_federation_lives_through_a_short_storm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_a_federation_lives_through_a_short_storm(tls: bool, tmp_path: Path) -> None:
     expected = {(f.kind, f.tier) for f in draw(SEED, SECONDS, COMBINERS, CLIENTS, every=EVERY)}
     assert {kind for kind, _ in expected} == set(KINDS)
     assert {tier for kind, tier in expected if kind == "kill"} == set(TIERS)
-    report = Report(SEED)
+    report = Report(SEED, tls)
     trial(tmp_path, report, partial(chaos, report, SECONDS, 0, EVERY), rounds=8)
     print(report.summary())
     assert report.verdict.ok, report.verdict.problems

@@ -24,6 +24,8 @@ from schedule import Fault
 from fedn.sandbox.processes import HOST, Sandbox
 
 HERE = Path(__file__).parent
+CERTIFICATE_SECONDS = 60
+"""Short enough that certificates are renewed, and end, amid the faults."""
 
 
 def names(tier: str, count: int) -> list[str]:
@@ -33,12 +35,14 @@ def names(tier: str, count: int) -> list[str]:
 class World:
     """Use as a context manager; `begin` faults and end them, and call `supervise` often in between.
 
-    With ``homes`` every client prefers a combiner; ``patience`` bounds every wait.
+    With ``homes`` every client prefers a combiner; ``patience`` bounds every wait. With ``tls`` it is a
+    network of its own, whose certificates last a minute.
     """
 
     def __init__(
-        self, directory: Path, combiners: int, clients: int, mutation: str, homes: bool, patience: float
-    ) -> None:
+        self, directory: Path, combiners: int, clients: int, mutation: str, homes: bool, patience: float,
+        tls: bool = False,
+    ) -> None:  # fmt: skip
         self.directory = directory
         self.patience = patience
         self.combiners, self.clients = names("combiner", combiners), names("client", clients)
@@ -48,7 +52,7 @@ class World:
         self.no_disks = ""
         self.clients_killed = 0
         launcher = [sys.executable, str(HERE / "launch.py"), str(directory / "notes"), mutation]
-        self.sandbox = Sandbox(directory, 0, clients, settled_port(), app=f"{HERE / 'app.py'}:app")
+        self.sandbox = Sandbox(directory, 0, clients, settled_port(), f"{HERE / 'app.py'}:app", tls)
         self.sandbox.program = lambda name: launcher
         self._homes = homes
         self._ports = {name: settled_port() for name in self.combiners}
@@ -71,13 +75,19 @@ class World:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def network(self) -> Path | None:
+        """The folder of its network, if it has one."""
+        return self.sandbox.secured.network if self.sandbox.tls else None
+
     # --- processes -----------------------------------------------------------------------------------
 
     def start(self, name: str) -> None:
         """Start it, with the addresses and the directories that it had."""
-        reducer = f"--reducer=http://{self._proxies['reducer'].address}"
+        scheme = "https" if self.sandbox.tls else "http"
+        reducer = f"--reducer={scheme}://{self._proxies['reducer'].address}"
         if name == "reducer":
-            process = self.sandbox.start_reducer()
+            process = self.sandbox.start_reducer(f"--certificate-hours={CERTIFICATE_SECONDS / 3600}")
         elif name in self._ports:
             where = (f"--port={self._ports[name]}", f"--advertise={self._proxies[name].address}")
             process = self.sandbox.start_combiner(name, *where, reducer)

@@ -20,6 +20,7 @@ import schemathesis
 from hostile import RUNS, SEED, fuzzed, resident, spoilt
 from hypothesis import given, settings
 from hypothesis.errors import Unsatisfiable
+from package_files import archive
 from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -32,8 +33,9 @@ from werkzeug.test import Client
 from fedn.config import ReducerSettings
 from fedn.domain.identity import MEMBERS, PEOPLE, Role
 from fedn.domain.ids import CombinerName, Incarnation
-from fedn.domain.messages import Registration
+from fedn.domain.messages import Registration, TaskKind
 from fedn.domain.plan import Plan
+from fedn.reducer.inquiries import Question
 from fedn.reducer.rest import create_app
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
@@ -100,6 +102,7 @@ def there(net: Any) -> dict[str, Any]:
         "role": "client",
         "member": "ann",
         "token": token,
+        "inquiry": net.service.ask_clients(session, Question(TaskKind.PREDICT)).inquiry,
     }
 
 
@@ -172,16 +175,22 @@ def bodies(net: Any, there: dict[str, Any]) -> dict[str, list[bytes]]:
         "/api/v1/clients/assignment": {"protocol": 1, "client": "c1", "prefer": "c1", "avoid": ""},
         "/api/v1/sessions": {"name": "é", "model": there["digest"], "plan": plan},
         f"/api/v1/sessions/{there['session']}/stop": {},
+        f"/api/v1/sessions/{there['session']}/predict": {"round": 1},
+        f"/api/v1/sessions/{there['session']}/evaluate": {"model": there["digest"]},
     }  # fmt: skip
     as_json = {path: [json.dumps(body).encode(), json.dumps(body, indent=1, ensure_ascii=False).encode()]
                for path, body in known.items()}  # fmt: skip
     return as_json | {
         "/api/v1/models?name=m": [net.small.model_file()],
+        "/api/v1/packages": [archive()],
         "/login": [b"token=" + net.admin.encode()],
     }
 
 
-TYPES = {"/api/v1/models?name=m": "application/octet-stream", "/login": "application/x-www-form-urlencoded"}
+TYPES = {
+    "/api/v1/models?name=m": "application/octet-stream", "/api/v1/packages": "application/octet-stream",
+    "/login": "application/x-www-form-urlencoded",
+}  # fmt: skip
 QUERIES = [b"after=1&limit=3", b"name=zeros", b"pinned=" + b"0" * 64, b"after=ab12cd34-7&limit=1000"]
 HEADERS = {
     "Range": [b"bytes=0-3", b"bytes=-1,5-"],

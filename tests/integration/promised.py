@@ -84,7 +84,8 @@ class Promised(Running):
         """Start a session; '' if the reducer dies over it: ask `only_session` when it is back."""
         seed = seed_file({"w": np.zeros(elements), "b": np.zeros((2, 2), dtype=np.float32)})
         model = self.reducer.upload("/models", iter([seed]), len(seed), name="zeros")
-        body = {"model": model["digest"], "plan": {"round_deadline": 60.0, "min_clients": 3, **plan}}
+        plan = {"round_deadline": 60.0, "min_clients": 3, "check": False, **plan}
+        body = {"model": model["digest"], "plan": plan}
         try:
             return str(self.reducer.post("/sessions", body)["session"])
         except Unavailable:
@@ -163,14 +164,18 @@ def promised(
     port: int = 0,
     more: Mapping[str, tuple[str, ...]] = {},
     homes: tuple[str, ...] = HOMES,
+    tls: bool = False,
 ) -> Iterator[Promised]:
-    """Everybody is attached where they belong; the clients of ``gates`` train without waiting."""
+    """Everybody is attached where they belong; the clients of ``gates`` train without waiting.
+
+    With ``tls`` all of it is a secured network, which everybody has joined by a token.
+    """
     monkeypatch.setenv("FEDN_TEST_DIR", str(directory))
     combiners = len(set(homes))
     sandbox = TrippedSandbox(
-        directory, combiners, 0, port or settled_port(), APP, trips=trips, more=more, homes=list(homes)
+        directory, combiners, 0, port or settled_port(), APP, tls, trips=trips, more=more, homes=list(homes)
     )
-    with sandbox, Reducer(sandbox.url) as reducer:
+    with sandbox, Reducer(sandbox.url, sandbox.token) as reducer:
         sandbox.clients = len(HOMES)
         federation = Promised(sandbox, reducer)
         for index in gates:

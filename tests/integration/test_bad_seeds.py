@@ -59,6 +59,6 @@ def test_bad_seeds_are_refused_by_name_and_nothing_is_kept(
         assert blobs(federation) == [digest]
 
         session = federation.reducer.post("/sessions", {"name": "waits", "plan": {"rounds": 1}})["session"]
-        assert federation.session(session)["progress"]["reason"] == "waiting for clients: 0 of 1 are attached"
+        assert federation.session(session)["progress"]["reason"] == "waiting for clients: 0 of 1 are ready"
         stopped = fedn(federation, "session", "stop", session, "--json")
         assert json.loads(stopped.stdout)["state"] == "cancelled"

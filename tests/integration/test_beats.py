@@ -130,7 +130,8 @@ async def test_a_silent_client_holds_no_validation_up(tmp_path: Path) -> None:
         story = asyncio.create_task(_all(combiner.run_validation(spec)))
         await mute.until(m.Task)
         async with asyncio.timeout(20):
-            assert await story == [m.ValidationSealed(0, (mute.name,))]
+            left = m.ClientFailed(mute.name, "left before it reported", left=True)
+            assert await story == [left, m.ValidationSealed(0, (mute.name,))]
             assert [message async for message in mute.stream] == []  # and its stream is ended
 
 

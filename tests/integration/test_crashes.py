@@ -40,7 +40,7 @@ def test_the_session_waits_for_clients_and_says_so(tmp_path: Path, monkeypatch: 
         federation.attached(1)
         session = federation.start(rounds=1, min_clients=2)
         progress = federation.session(session)["progress"]
-        assert progress["reason"] == "waiting for clients: 1 of 2 are attached"
+        assert progress["reason"] == "waiting for clients: 1 of 2 are ready"
         federation.sandbox.start_client(1)
         federation.finished(session)
         assert names(federation.records(session)[1]) == ["client-1", "client-2"]

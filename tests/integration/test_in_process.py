@@ -100,11 +100,12 @@ async def test_a_client_whose_code_fails_is_named_and_the_round_goes_on(tmp_path
         await grow(federation, combiners=1, clients=1)
         await federation.add_client("broken", Broken())
         await federation.story.until("network_changed", clients=2)
-        info = await federation.start_session(SEED, rounds=1)
+        info = await federation.start_session(SEED, rounds=1, check=False)
         await federation.story.until("session_finished")
         [absence] = federation.state.record(info.session, 1).record.refused
         assert absence.client == "broken"
-        assert "the scanner is on fire" in absence.reason
+        assert "raised RuntimeError" in absence.reason
+        assert "scanner" not in absence.reason
 
 
 async def test_a_round_that_misses_its_quorum_waits_says_why_and_goes_on(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ async def test_a_round_that_misses_its_quorum_waits_says_why_and_goes_on(tmp_pat
         apps = await grow(federation, combiners=1, clients=1)
         await federation.add_client("broken", Broken())
         await federation.story.until("network_changed", clients=2)
-        info = await federation.start_session(SEED, rounds=1, min_clients=2)
+        info = await federation.start_session(SEED, rounds=1, min_clients=2, check=False)
         waiting = await federation.story.until("waiting", session=info.session)
         assert waiting["reason"].startswith(
             "1 of 2 updates; waiting for more clients (broken: training failed"

@@ -184,7 +184,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     home = tmp_path_factory.mktemp("network")
     mine = {name: value for name, value in os.environ.items() if not name.startswith("FEDN_")}
     network = Network(home, mine | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"})
-    app, make = programs(section("Your own app"))
+    app, make = programs(section("Your own model, your own data"))
     for machine in ("reducer", "client"):
         (home / machine / "regression.py").write_text(app)
         (home / machine / "make.py").write_text(make)

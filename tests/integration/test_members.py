@@ -109,6 +109,18 @@ def test_a_member_that_was_away_for_longer_than_its_certificate_comes_back_witho
         assert (renewed.key, renewed.principal.name) == (held.key, held.principal.name)
 
 
+def test_a_client_is_called_as_it_was_when_it_joined_whatever_it_says_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with secured(tmp_path, monkeypatch, clients=1) as network:
+        network.sandbox.kill("client-1")
+        network.until(lambda: not network.clients_at("combiner-1"))
+        (tmp_path / "clients" / "client-1").rename(tmp_path / "clients" / "somebody-else")
+        network.sandbox.start_client(0, "--name=somebody-else")
+        network.attached(1)
+        assert network.clients_at("combiner-1") == {"client-1"}
+
+
 def test_a_member_that_the_network_has_forgotten_joins_anew_with_another_token(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

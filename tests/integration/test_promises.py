@@ -9,17 +9,22 @@ from pathlib import Path
 import pytest
 from federations import names
 from ports import settled_port
-from promise_rows import CALLS, FIRST, JOURNALED, ROWS, STORE, Row, heard, mark
+from promise_rows import CALLS, FIRST, JOURNALED, ROWS, SECURED, STORE, Row, heard, mark
 from promised import CLIENTS, LARGE, SMALL, promised
 from proxy import Proxy
 from trip import Trip
 
 from fedn.sandbox.processes import HOST
 
+CASES = [
+    *(pytest.param(row, False, id=row.name) for row in ROWS),
+    *(pytest.param(row, True, id=f"{row.name}-tls") for row in SECURED),
+]
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_promise(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with promised(tmp_path, monkeypatch, row.trips, row.gates) as federation:
+
+@pytest.mark.parametrize(("row", "tls"), CASES)
+def test_promise(row: Row, tls: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with promised(tmp_path, monkeypatch, row.trips, row.gates, tls=tls) as federation:
         session = federation.start(LARGE if row.large else SMALL, rounds=row.rounds)
         federation.tripped(row.at)
         if row.dies:

@@ -106,7 +106,8 @@ async def served(tmp_path: Path, honest: int = 1, **limits: Any) -> AsyncIterato
 
 async def started(federation: Federation, clients: int, **plan: Any) -> Any:
     await federation.story.until("network_changed", clients=clients)
-    return await federation.start_session(SEED, **{"rounds": 1, "min_clients": 1, "validate": False, **plan})
+    plan = {"rounds": 1, "min_clients": 1, "validate": False, "check": False, **plan}
+    return await federation.start_session(SEED, **plan)
 
 
 def changed(value: float) -> bytes:

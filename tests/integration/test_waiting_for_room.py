@@ -43,7 +43,7 @@ async def test_what_was_trained_is_kept_until_the_disk_takes_it(tmp_path: Path) 
         [app] = await grow(federation, clients=1)
         journal = tmp_path / "client-1" / "journal"
         journal.rmdir()
-        await federation.start_session(SEED, rounds=1, validate=False)
+        await federation.start_session(SEED, rounds=1, validate=False, check=False)
         seen = await federation.story.until("waiting")
         assert str(journal) in seen["reason"]
         journal.mkdir()
@@ -58,7 +58,7 @@ async def test_a_model_that_the_disk_does_not_take_is_asked_for_again(tmp_path: 
         cache = tmp_path / "models"
         federation.clients["client-1"]._models = file_cache(cache, keep=2, in_memory=0)
         cache.rmdir()
-        await federation.start_session({"w": np.zeros(20_000)}, rounds=1, validate=False)
+        await federation.start_session({"w": np.zeros(20_000)}, rounds=1, validate=False, check=False)
         seen = await federation.story.until("waiting")
         assert str(cache) in seen["reason"]
         cache.mkdir()
@@ -72,7 +72,7 @@ async def test_nobody_waits_for_room_any_longer_than_the_round_is_wanted(tmp_pat
         journal = tmp_path / "client-1" / "journal"
         journal.rmdir()
         info = await federation.start_session(
-            SEED, rounds=12, min_clients=1, round_deadline=1.0, validate=False
+            SEED, rounds=12, min_clients=1, round_deadline=1.0, validate=False, check=False
         )
         await federation.story.until("settled", round=1, counted=False)
         await federation.story.until("waiting", count=2)  # the second time for an update of a later round
@@ -89,7 +89,9 @@ async def test_nor_than_its_session_lasts(tmp_path: Path) -> None:
         await grow(federation, clients=2)
         client, journal = federation.clients["client-1"], tmp_path / "client-1" / "journal"
         journal.rmdir()
-        await federation.start_session(SEED, rounds=1, min_clients=1, round_deadline=1.0, validate=False)
+        await federation.start_session(
+            SEED, rounds=1, min_clients=1, round_deadline=1.0, validate=False, check=False
+        )
         await federation.story.until("settled", counted=False)
         async with asyncio.timeout(15):
             while client._state.slot:
@@ -103,7 +105,7 @@ async def test_an_update_that_can_never_fit_fails_with_its_reason(tmp_path: Path
     async with Federation(tmp_path) as federation:
         await grow(federation, clients=2)
         federation.clients["client-1"]._journal = FileJournal(tmp_path / "narrow", limit=50)
-        info = await federation.start_session(SEED, rounds=1, min_clients=1, validate=False)
+        info = await federation.start_session(SEED, rounds=1, min_clients=1, validate=False, check=False)
         await federation.story.until("session_finished")
         [absence] = federation.state.record(info.session, 1).record.refused
         assert absence.client == "client-1"

@@ -12,17 +12,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from fedn.domain.errors import FednError
-from fedn.domain.identity import Role
+from fedn.domain.identity import AuditNote, Role
 from fedn.domain.ids import digest_of
 from fedn.identity.audit import verify_audit
 from fedn.ports import IdentityStore
 from fedn.stores.memory import MemoryState
 from fedn.stores.sqlite import SqliteState
-from fedn.testing.contracts.samples import join_token, joining
+from fedn.testing.contracts.samples import join_token, joining, note_of
 
 TOKENS = st.sampled_from([letter * 16 for letter in "abc"])
 MEMBERS = st.sampled_from(["c1", "c2", "c3"])
 ROLES = st.sampled_from([Role.CLIENT, Role.COMBINER])
+NAMES = st.sampled_from(["ward", "ward", "", "c1", "c2"])
 KEYS = st.sampled_from([b"1", b"1", b"1", b"2"])
 MOMENTS = st.floats(1.0, 100.0)
 WORDS = st.text(max_size=5)
@@ -54,7 +55,7 @@ class Twins(RuleBasedStateMachine):
     @rule(token=TOKENS, role=ROLES, uses=st.integers(-1, 3), at=MOMENTS, expires=MOMENTS, labels=LABELS)
     def add_token(self, token, role, uses, at, expires, labels):
         made = join_token(token, role=role, uses=uses, created_at=at, expires_at=expires, labels=labels)
-        self.both(lambda store: store.add_token(made))
+        self.both(lambda store: store.add_token(made, note_of("token_created", token)))
 
     @rule(token=TOKENS)
     def add_the_same_token(self, token):
@@ -62,28 +63,29 @@ class Twins(RuleBasedStateMachine):
 
     @rule(token=TOKENS, now=MOMENTS)
     def revoke_token(self, token, now):
-        self.both(lambda store: store.revoke_token(token, now))
+        self.both(lambda store: store.revoke_token(token, now, note_of("token_revoked", token)))
 
-    @rule(token=TOKENS, role=ROLES, member=MEMBERS, key=KEYS, now=MOMENTS, labels=LABELS)
-    def enroll(self, token, role, member, key, now, labels):
-        made = joining(join_token(token), member, now, role=role, key=digest_of(key), labels=labels)
-        self.both(lambda store: store.enroll(made, now))
+    @rule(token=TOKENS, role=ROLES, member=MEMBERS, name=NAMES, key=KEYS, now=MOMENTS, labels=LABELS)
+    def enroll(self, token, role, member, name, key, now, labels):
+        own = {"role": role, "name": name, "key": digest_of(key), "labels": labels}
+        made = joining(join_token(token), member, now, **own)
+        self.both(lambda store: store.enroll(made, now, note_of("joined", member)))
 
     @rule(role=ROLES, member=MEMBERS, now=MOMENTS, expires=MOMENTS)
     def renew(self, role, member, now, expires):
-        self.both(lambda store: store.renew(role, member, now, expires))
+        self.both(lambda store: store.renew(role, member, now, expires, note_of("renewed", member)))
 
     @rule(role=ROLES, member=MEMBERS, now=MOMENTS)
     def revoke_member(self, role, member, now):
-        self.both(lambda store: store.revoke_member(role, member, now))
+        self.both(lambda store: store.revoke_member(role, member, now, note_of("revoked", member)))
 
     @rule(token=TOKENS, now=MOMENTS)
     def revoke_joined(self, token, now):
-        self.both(lambda store: store.revoke_joined(token, now))
+        self.both(lambda store: store.revoke_joined(token, now, lambda each: note_of("out", each.member)))
 
     @rule(at=MOMENTS, actor=WORDS, details=st.dictionaries(WORDS, SCALARS, max_size=3))
     def append_audit(self, at, actor, details):
-        self.both(lambda store: store.append_audit(at, actor, "tried", "x", details))
+        self.both(lambda store: store.append_audit(AuditNote(at, actor, "tried", "x", details)))
 
     @rule(now=MOMENTS, limit=st.integers(0, 3), after=st.integers(-1, 5))
     def ask_for_pages(self, now, limit, after):

@@ -78,7 +78,10 @@ class ReducerTier:
             self.connect(name)
         if not self.over:
             pause = "paused" if self.stored == "paused" else ""
-            self.take_over(rm.start(S, self.plan, self.head, self.network, ORPHAN_GRACE, pause))
+            self.take_over(self.begin_session(pause))
+
+    def begin_session(self, pause: str) -> rm.Outcome:
+        return rm.start(S, self.plan, self.head, self.network, ORPHAN_GRACE, pause)
 
     def restart_reducer(self) -> None:
         self.work = [work for work in self.work if work.owner != REDUCER]

@@ -96,6 +96,8 @@ class ClientTier:
             case cl.SendFailure(key, reason):
                 if person.link is not None:
                     self.links[person.link].up += (m.TaskFailed(*key, reason),)
+            case cl.StopWork():
+                pass  # as with an app, which can't be stopped: it goes on to its end
             case cl.SendReport():
                 raise AssertionError(command)
 

@@ -132,7 +132,7 @@ class Stage:
         clients = sum(len(puppet.clients) for puppet in self.puppets.values())
         await self.story.until("network_changed", combiners=len(self.puppets), clients=clients)
         digest, size = self.models.put([seed_file({"w": np.zeros(4)})])
-        plan = {"rounds": 1, "min_clients": clients, "validate": False, **plan}
+        plan = {"rounds": 1, "min_clients": clients, "validate": False, "check": False, **plan}
         return (await self.reducer.start_session("test", digest, size, plan_from(plan))).session
 
     def driver(self, session: SessionId) -> SessionDriver:

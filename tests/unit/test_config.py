@@ -160,6 +160,7 @@ def test_an_identity_and_the_flag_for_none_contradict_each_other():
     for kind, identity in (
         (ReducerSettings, {"network_dir": "n"}),
         (CombinerSettings, {"reducer": "https://r"}),
+        (ClientSettings, {"reducer": "https://r"}),
     ):
         message = refused(kind, insecure_no_tls_no_auth=True, **identity)
         assert message.startswith("insecure_no_tls_no_auth: contradicts")
@@ -171,15 +172,27 @@ def test_loopback_needs_no_flag(host):
     assert not load(ReducerSettings, None, {"host": host}, {}).insecure
 
 
+@pytest.mark.parametrize("kind", [CombinerSettings, ClientSettings])
+@pytest.mark.parametrize("url", ["http://reducer:8090", "http://10.0.0.5", "http://127.0.0.1.example.org"])
+def test_a_plain_reducer_on_another_machine_is_refused_unless_told_loudly(kind, url):
+    message = refused(kind, reducer=url)
+    assert message.startswith(f"reducer: '{url}' is plain HTTP to another machine")
+    assert "https://" in message
+    assert "--join-file" in message
+    assert "--insecure-no-tls-no-auth" in message
+    environ = {f"FEDN_{kind.tier.upper()}_INSECURE_NO_TLS_NO_AUTH": "true"}
+    loud = load(kind, None, {"reducer": url}, environ)
+    assert loud.insecure
+    assert loud.plain_beyond
+
+
+@pytest.mark.parametrize("kind", [CombinerSettings, ClientSettings])
 @pytest.mark.parametrize(
-    ("url", "insecure"),
-    [
-        ("http://127.0.0.1:8090", False), ("http://[::1]:8090", False), ("http://localhost", False),
-        ("http://reducer:8090", True), ("http://10.0.0.5", True), ("https://reducer:8090", False),
-    ],
-)  # fmt: skip
-def test_a_client_is_insecure_where_it_speaks_plainly_with_another_machine(url, insecure):
-    assert load(ClientSettings, None, {"reducer": url}, {}).insecure is insecure
+    "url", ["http://127.0.0.1:8090", "http://[::1]:8090", "http://localhost", "https://r"]
+)
+def test_a_reducer_here_or_behind_tls_needs_no_flag(kind, url):
+    settings = load(kind, None, {"reducer": url}, {})
+    assert (settings.insecure, settings.plain_beyond) == (False, False)
 
 
 def test_a_certificate_for_browsers_comes_with_its_key_and_an_identity():

@@ -1,47 +1,58 @@
-"""The examples do what their READMEs say: data is made, the app loads, trains and validates."""
+"""The examples are what they say: short, packed without what clients don't need, told of in the index."""
 
 from __future__ import annotations
 
-import runpy
-import sys
+import json
+import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from fedn.client.trainer import AppTrainer, load_app
-from fedn.domain.ids import ClientId, Digest, SessionId
-from fedn.domain.messages import Task, TaskKind
+from fedn.packages.packing import survey
+from fedn.sandbox import examples
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PACKAGES = sorted(file.parent.name for file in EXAMPLES.glob("*/fedn.yaml"))
+OTHERS = {"any-language": ["fedn.yaml", "regression.pl"]}
+MOST_LINES = 80
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))  # restores the path afterwards
+def test_there_are_examples() -> None:
+    assert len(PACKAGES) == 6
 
 
-def train_once(app: str, options: dict[str, Any], seed: str) -> dict[str, float]:
-    trainer = AppTrainer(load_app(app, options), ClientId("me"))
-    model = memoryview(Path(seed).read_bytes())
-    task = Task(SessionId("s"), 1, TaskKind.TRAIN, Digest("0" * 64), len(model), "{}", 1)
-    update = trainer.train(model, task)
-    return dict(trainer.validate(memoryview(update.file), task)[1])
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_holds_the_users_code_alone_and_that_is_short(name: str) -> None:
+    folder = survey(EXAMPLES / name)
+    assert folder.manifest.name == name
+    assert [file.path for file in folder.files] == OTHERS.get(name, ["app.py", "fedn.yaml"])
+    for file in folder.files:
+        assert len((EXAMPLES / name / file.path).read_text().splitlines()) <= MOST_LINES
 
 
-def test_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["make_data.py", "2"])
-    runpy.run_path(str(EXAMPLES / "digits" / "make_data.py"), run_name="__main__")
-    settings = yaml.safe_load(Path("data/settings-client-1.yaml").read_text())
-    assert settings["app"] == "app:Digits"
-    app = f"{EXAMPLES / 'digits' / 'app.py'}:Digits"
-    metrics = train_once(app, settings["app_options"], "data/seed.safetensors")
-    assert metrics["accuracy"] > 0.5
+@pytest.mark.parametrize("name", [*PACKAGES, "notebook-fit"])
+def test_the_sandbox_finds_it_and_its_readme_tells_how_to_run_it(name: str) -> None:
+    assert examples.find(name).folder == EXAMPLES / name
+    readme = (EXAMPLES / name / "README.md").read_text()
+    assert f"make sandbox EXAMPLE={name}" in readme
+    assert "## By hand" in readme
 
 
-def test_numpy() -> None:
-    runpy.run_path(str(EXAMPLES / "numpy" / "app.py"), run_name="__main__")
-    metrics = train_once(f"{EXAMPLES / 'numpy' / 'app.py'}:Regression", {"index": 1}, "seed.safetensors")
-    assert metrics["rmse"] < 1.0
+def test_the_index_names_every_example() -> None:
+    index = (EXAMPLES / "README.md").read_text()
+    folders = {folder.name for folder in EXAMPLES.iterdir() if folder.is_dir() and list(folder.glob("*.*"))}
+    assert set(re.findall(r"^\| \[([\w-]+)\]\(\1\)", index, re.MULTILINE)) == folders
+
+
+def test_the_two_mnist_examples_deal_the_same_data() -> None:
+    one, other = (
+        (EXAMPLES / name / "make_data.py").read_bytes() for name in ("mnist-keras", "mnist-pytorch")
+    )
+    assert one == other
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    notebook = json.loads((EXAMPLES / "notebook-fit" / "fit.ipynb").read_text())
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in code)

@@ -60,7 +60,9 @@ def test_a_level_hides_what_is_less(root_logger):
     logs.configure("reducer", level="warning", stream=stream)
     logging.getLogger("x").info("quiet")
     logs.warn_insecure("reducer", "0.0.0.0")
+    logs.warn_plain("client", "http://10.0.0.5:8090")
     assert "INSECURE: listening on 0.0.0.0" in stream.getvalue()
+    assert "INSECURE: speaking with http://10.0.0.5:8090" in stream.getvalue()
     assert "quiet" not in stream.getvalue()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedn import plugins
 from fedn.aggregation.mean import Mean
-from fedn.aggregation.optimizers import Sgd
+from fedn.aggregation.optimizers import Adagrad, Adam, Sgd, Yogi
 from fedn.domain.errors import InvalidInput
 from fedn.helpers.numpy import NumpyHelper
 from fedn.helpers.sklearn import SklearnHelper
@@ -34,6 +34,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     [
         ("fedn.aggregators", "mean", Mean),
         ("fedn.server_optimizers", "sgd", Sgd),
+        ("fedn.server_optimizers", "adagrad", Adagrad),
+        ("fedn.server_optimizers", "adam", Adam),
+        ("fedn.server_optimizers", "yogi", Yogi),
         ("fedn.helpers", "numpy", NumpyHelper),
         ("fedn.helpers", "sklearn", SklearnHelper),
         ("fedn.selectors", "uniform", Uniform),
@@ -71,6 +74,16 @@ def test_a_plug_in_that_can_not_be_imported_says_why(site: Path) -> None:
     install(site, "broken", "[fedn.selectors]\nbroken = no_such_module_anywhere:Thing\n")
     with pytest.raises(InvalidInput, match=r"selection: 'broken' .* ModuleNotFoundError"):
         plugins.load("fedn.selectors", "broken")
+
+
+def test_a_plug_in_is_made_only_whole(site: Path) -> None:
+    install(site, "half", "[fedn.selectors]\nhalf = half:Half\nneedy = half:Needy\n")
+    (site / "half.py").write_text("class Half:\n    pass\n\nclass Needy:\n    def __init__(self, key): ...\n")
+    with pytest.raises(InvalidInput, match=r"selection: 'half' lacks select — see fedn.ports.ClientSelector"):
+        plugins.make("fedn.selectors", "half")
+    with pytest.raises(InvalidInput, match=r"selection: 'needy' can't be built: TypeError: .*'key'"):
+        plugins.make("fedn.selectors", "needy")
+    assert isinstance(plugins.make("fedn.selectors", "uniform"), Uniform)
 
 
 def test_a_name_that_two_packages_claim_is_refused(site: Path) -> None:

@@ -10,32 +10,18 @@ from typing import Any
 import pytest
 
 from fedn.domain.errors import Conflict, FednError, InvalidInput, NotFound, Revoked, Unauthenticated
-from fedn.domain.identity import AUDIT_GENESIS, FOREVER, Member, Role, Token, read_entry
+from fedn.domain.identity import FOREVER, Member, Role, Token
 from fedn.domain.ids import digest_of
 from fedn.ports import IdentityStore
-from fedn.testing.contracts.samples import build_audit, join_token, joining
+from fedn.testing.contracts.audit_log import NOW, AuditLogContract
+from fedn.testing.contracts.samples import join_token, joining, note_of
 from fedn.testing.contracts.state_store import together
 
 CLIENT, COMBINER = Role.CLIENT, Role.COMBINER
-NOW = 100.0
 
 
-class IdentityStoreContract:
+class IdentityStoreContract(AuditLogContract):
     """Subclass and provide a fixture ``store`` that yields an empty IdentityStore."""
-
-    @pytest.fixture
-    def once(self, store: IdentityStore) -> Token:
-        """A stored token that lets one client join."""
-        token = join_token()
-        store.add_token(token)
-        return token
-
-    @pytest.fixture
-    def often(self, store: IdentityStore) -> Token:
-        """A stored token without a bound."""
-        token = join_token("b" * 16, uses=0)
-        store.add_token(token)
-        return token
 
     # --- tokens
 
@@ -224,7 +210,7 @@ class IdentityStoreContract:
             assert outcomes.count("unauthenticated") == 5
             assert store.member(CLIENT, winner.member) == winner
             assert store.token(token.token).used == 1
-        assert len(store.members()) == 30
+        assert len(store.members()) == len(store.audit()) == 30
 
     def test_one_of_many_keys_wins_an_id(self, store: IdentityStore, often: Token) -> None:
         rivals = [joining(often, key=digest_of(b"%d" % number)) for number in range(8)]
@@ -238,6 +224,44 @@ class IdentityStoreContract:
     ) -> None:
         assert together([enrolling(store, joining(once))] * 8) == [joining(once)] * 8
         assert store.token(once.token).used == 1
+
+    # --- who could be mistaken for whom
+
+    def test_no_client_has_the_name_of_another_as_its_id(self, store: IdentityStore, often: Token) -> None:
+        first = store.enroll(joining(often, "north-1", name="north"), NOW)
+        with pytest.raises(Conflict, match="another member is called 'north'"):
+            store.enroll(joining(often, "north"), NOW)
+        assert store.members() == [first]
+        assert store.token(often.token).used == 1
+        store.revoke_member(CLIENT, "north-1", 150.0)
+        store.enroll(joining(often, "north"), NOW)
+
+    def test_no_client_has_the_id_of_another_as_its_name(self, store: IdentityStore, often: Token) -> None:
+        token = join_token("c" * 16, role=COMBINER)
+        store.add_token(token)
+        store.enroll(joining(often, "north-1"), NOW)
+        store.enroll(joining(token, "south"), NOW)
+        store.revoke_member(CLIENT, "north-1", 150.0)
+        for name in ("north-1", "south"):  # ids are for ever
+            with pytest.raises(Conflict, match=f"'{name}' is the id of another member"):
+                store.enroll(joining(often, "c1", name=name), NOW)
+        assert store.token(often.token).used == 1
+
+    def test_names_are_shared_and_ones_own_id_is_a_name(self, store: IdentityStore, often: Token) -> None:
+        for member, name in (("a", "ward"), ("b", "ward"), ("c", "c"), ("d", ""), ("e", "")):
+            store.enroll(joining(often, member, name=name), NOW)
+        store.enroll(joining(often, "a", name="a"), NOW)
+        with pytest.raises(Conflict, match="'c' is the id"):
+            store.enroll(joining(often, "b", name="c"), NOW)
+
+    def test_no_client_keeps_a_combiner_out_nor_does_one_keep_a_client_out_that_was_there(
+        self, store: IdentityStore, often: Token
+    ) -> None:
+        token = join_token("c" * 16, role=COMBINER)
+        store.add_token(token)
+        client = store.enroll(joining(often, "north-1", name="north"), NOW)
+        store.enroll(joining(token, "north", name="north"), NOW)
+        assert store.enroll(joining(often, "north-1", name="north"), NOW) == client
 
     # --- members
 
@@ -338,61 +362,6 @@ class IdentityStoreContract:
         together([revoke, renew, renew])
         assert store.member(CLIENT, "c1").revoked_at == 200.0
 
-    # --- the audit log
-
-    def test_entries_are_chained(self, store: IdentityStore) -> None:
-        first = store.append_audit(1.5, "admin:root", "token_created", "a" * 16, {"uses": 1, "named": False})
-        second = store.append_audit(2.0, "client:c1", "joined", "c1", {"name": "Köln", "hours": 0.5})
-        assert (first.entry.number, first.entry.parent) == (1, AUDIT_GENESIS)
-        assert (second.entry.number, second.entry.parent) == (2, first.digest)
-        assert first.entry.details == {"uses": 1, "named": False}
-        assert second.entry.details == {"name": "Köln", "hours": 0.5}
-        assert store.audit() == [first, second]
-
-    def test_an_entry_is_kept_byte_for_byte(self, store: IdentityStore) -> None:
-        first = store.append_audit(1.0, "admin:root", "seeded", "x", {"b": 1, "a": "\ud800"})
-        assert store.raw_audit() == [(1, first.digest, first.raw)]
-        assert (digest_of(first.raw), read_entry(first.raw)) == (first.digest, first)
-
-    def test_entries_come_in_bounded_pages(self, store: IdentityStore) -> None:
-        build_audit(store, 12)
-        entries = store.audit()
-        assert [stored.entry.number for stored in entries] == list(range(1, 13))
-        assert store.audit(after=8, limit=3) == entries[8:11]
-        assert store.audit(after=10, limit=2**70) == entries[10:]
-        assert store.audit(after=-(2**70), limit=1) == entries[:1]
-        assert store.audit(after=12) == store.audit(after=2**70) == []
-        assert [row[0] for row in store.raw_audit(after=3, limit=2)] == [4, 5]
-
-    @pytest.mark.parametrize(
-        "details",
-        [{"x": None}, {"x": [1]}, {"x": {"y": 1}}, {"x": float("nan")}, {"x": float("inf")}, {"x": b"y"},
-         {"x": {1}}, {"x": "y" * 2**17}, {1: 2, "1": 3}],
-    )  # fmt: skip
-    def test_an_entry_that_could_not_be_given_back_is_refused(
-        self, store: IdentityStore, details: dict[Any, Any]
-    ) -> None:
-        with pytest.raises(InvalidInput):
-            store.append_audit(1.0, "admin:root", "seeded", "x", details)
-        assert store.audit() == []
-
-    def test_many_appending_at_once_never_fork_the_chain(self, store: IdentityStore) -> None:
-        def append(writer: int) -> Callable[[], None]:
-            def call() -> None:
-                for number in range(10):
-                    store.append_audit(float(number), f"client:c{writer}", "model_downloaded", "m", {})
-
-            return call
-
-        together([append(writer) for writer in range(6)])
-        entries = store.audit()
-        assert [stored.entry.number for stored in entries] == list(range(1, 61))
-        parents = [AUDIT_GENESIS, *(stored.digest for stored in entries)]
-        assert [stored.entry.parent for stored in entries] == parents[:-1]
-        for writer in range(6):
-            own = [stored.entry.at for stored in entries if stored.entry.actor == f"client:c{writer}"]
-            assert own == [float(number) for number in range(10)]
-
     def test_a_page_has_a_size(self, store: IdentityStore) -> None:
         for limit in (0, -1):
             questions: list[Callable[[int], object]] = [
@@ -408,11 +377,11 @@ class IdentityStoreContract:
 
 
 def enrolling(store: IdentityStore, member: Member) -> Callable[[], Member | str]:
-    """A join whose error is its code."""
+    """A join, with its entry, whose error is its code."""
 
     def call() -> Member | str:
         try:
-            return store.enroll(member, NOW)
+            return store.enroll(member, NOW, note_of("joined", member.member))
         except FednError as error:
             return error.code
 

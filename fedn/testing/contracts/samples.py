@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fedn.domain.identity import Member, Role, Token
+from fedn.domain.identity import AuditNote, Member, Role, Token
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, SessionId, digest_of
 from fedn.domain.plan import Plan
 from fedn.domain.round import GENESIS_PARENT, MergedPart, RoundRecord, StoredRecord, head_of, store_record
@@ -72,11 +72,17 @@ def joining(token: Token, member: str = "c1", at: float = 100.0, **changes: Any)
     return Member(**(values | changes))
 
 
+def note_of(event: str = "done", subject: str = "c1", **details: Any) -> AuditNote:
+    """What an administrator has done, for a store to write down."""
+    return AuditNote(100.0, "admin:root", event, subject, details)
+
+
 def build_audit(store: IdentityStore, entries: int = 5) -> None:
     """Append as many entries, each a little different."""
     for number in range(1, entries + 1):
-        details = {"reason": "this token has expired", "bytes": number, "share": 0.25, "again": number > 1}
-        store.append_audit(100.0 + number, "client:c1", "join_refused", f"c{number}", details)
+        details: dict[str, Any] = {"reason": "this token has expired", "bytes": number, "share": 0.25}
+        details["again"] = number > 1
+        store.append_audit(AuditNote(100.0 + number, "client:c1", "join_refused", f"c{number}", details))
 
 
 def _stored(session: str, round: int, parent: Digest, changes: Mapping[str, Any]) -> StoredRecord:

@@ -13,7 +13,7 @@ import pytest
 from fedn.domain.errors import Conflict, Damaged, FednError, InvalidInput, NotFound, StaleTerm, TrailConflict
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, digest_of
 from fedn.domain.round import Head, StoredRecord, head_of, store_record
-from fedn.ports import CombinerInfo, MetricRow, ModelInfo, StateStore
+from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, StateStore
 from fedn.testing.contracts.samples import genesis, session_info, successor
 
 MNIST = SessionId("mnist")
@@ -92,6 +92,7 @@ class StateStoreContract:
             lambda: store.raw_records(NOBODY),
             lambda: store.metrics(NOBODY),
             lambda: store.add_metrics([row(NOBODY, 1)]),
+            lambda: store.package(digest_of(b"nothing")),
         ]
         for question in questions:
             with pytest.raises(NotFound):
@@ -180,6 +181,7 @@ class StateStoreContract:
                 lambda limit: store.raw_records(MNIST, limit=limit),
                 lambda limit: store.metrics(MNIST, limit=limit),
                 store.models,
+                store.packages,
             ]
             for question in questions:
                 with pytest.raises(InvalidInput):
@@ -246,7 +248,7 @@ class StateStoreContract:
         assert store.metrics(MNIST) == []
         store.add_metrics([])
 
-    # --- models and combiners
+    # --- models, packages, combiners
 
     def test_the_first_word_about_a_model_stays(self, store: StateStore) -> None:
         info = model(b"a", 1.0)
@@ -261,6 +263,33 @@ class StateStoreContract:
             store.add_model(info)
         assert store.models() == [infos[3], infos[1], infos[2], infos[0]]
         assert store.models(limit=2) == [infos[3], infos[1]]
+
+    def test_a_package_comes_back_with_its_manifest(self, store: StateStore) -> None:
+        info = package(b"a", 1.0)
+        store.add_package(info)
+        assert store.package(info.digest) == info
+        again = replace(info, manifest={**info.manifest, "description": "é"}, created_at=9.0)
+        store.add_package(again)
+        assert store.package(info.digest) == again
+        assert store.packages() == [again]
+
+    def test_a_manifest_is_kept_as_it_was_when_it_was_added(self, store: StateStore) -> None:
+        info = package(b"a", 1.0)
+        manifest = dict(info.manifest)
+        store.add_package(replace(info, manifest=manifest))
+        manifest["name"] = "changed"
+        assert store.package(info.digest) == info
+        for spoilt in ({"rate": float("nan")}, {"target": {1, 2}}):
+            with pytest.raises(InvalidInput):
+                store.add_package(replace(package(b"b", 2.0), manifest=spoilt))
+        assert store.packages() == [info]
+
+    def test_packages_are_listed_newest_first(self, store: StateStore) -> None:
+        infos = [package(b"a", 1.0), package(b"b", 3.0), package(b"c", 2.0), package(b"d", 3.0)]
+        for info in infos:
+            store.add_package(info)
+        assert store.packages() == [infos[3], infos[1], infos[2], infos[0]]
+        assert store.packages(limit=2) == [infos[3], infos[1]]
 
     def test_the_last_registration_of_a_combiner_stays(self, store: StateStore) -> None:
         assert store.combiners() == []
@@ -322,3 +351,9 @@ def row(
 
 def model(blob: bytes, created_at: float) -> ModelInfo:
     return ModelInfo(Digest(digest_of(blob)), len(blob), "digits", "seed", created_at)
+
+
+def package(blob: bytes, created_at: float) -> PackageInfo:
+    manifest = {"name": "mnist", "entry_points": {"train": {"python": "app:train"}}, "timeout": None,
+                "hyperparameters": {"rate": 0.1, "epochs": 1}, "requirements": ["numpy>=1.26"]}  # fmt: skip
+    return PackageInfo(Digest(digest_of(blob)), len(blob), "mnist", manifest, created_at)

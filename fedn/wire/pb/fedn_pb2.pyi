@@ -110,7 +110,7 @@ class TaskFailed(_message.Message):
     def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., kind: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ModelValidated(_message.Message):
-    __slots__ = ("session", "round", "client", "model", "examples", "metrics")
+    __slots__ = ("session", "round", "client", "model", "examples", "metrics", "kind")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -124,13 +124,15 @@ class ModelValidated(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
     session: str
     round: int
     client: str
     model: str
     examples: int
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[str] = ..., model: _Optional[str] = ..., examples: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    kind: str
+    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[str] = ..., model: _Optional[str] = ..., examples: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., kind: _Optional[str] = ...) -> None: ...
 
 class CombinerMessage(_message.Message):
     __slots__ = ("welcome", "task", "task_cancelled", "granted", "update_refused", "receipt", "settled", "reoffer")
@@ -165,7 +167,7 @@ class Welcome(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., combiner: _Optional[str] = ..., incarnation: _Optional[str] = ..., beat: _Optional[float] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("session", "round", "kind", "model", "model_size", "config", "seed", "inline")
+    __slots__ = ("session", "round", "kind", "model", "model_size", "config", "seed", "inline", "package", "package_size")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -174,6 +176,8 @@ class Task(_message.Message):
     CONFIG_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     session: str
     round: int
     kind: str
@@ -182,7 +186,9 @@ class Task(_message.Message):
     config: str
     seed: int
     inline: bytes
-    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    package: str
+    package_size: int
+    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., inline: _Optional[bytes] = ..., package: _Optional[str] = ..., package_size: _Optional[int] = ...) -> None: ...
 
 class TaskCancelled(_message.Message):
     __slots__ = ("session", "round", "kind", "reason")
@@ -355,7 +361,7 @@ class GaugesChanged(_message.Message):
     def __init__(self, gauges: _Optional[_Iterable[_Union[Gauge, _Mapping]]] = ...) -> None: ...
 
 class RoundSpec(_message.Message):
-    __slots__ = ("term", "session", "round", "part", "model", "model_size", "layout", "clients", "config", "seed", "deadline", "aggregator", "incarnation", "inline")
+    __slots__ = ("term", "session", "round", "part", "model", "model_size", "layout", "clients", "config", "seed", "deadline", "aggregator", "incarnation", "inline", "package", "package_size")
     TERM_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -370,6 +376,8 @@ class RoundSpec(_message.Message):
     AGGREGATOR_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     term: int
     session: str
     round: int
@@ -384,7 +392,9 @@ class RoundSpec(_message.Message):
     aggregator: str
     incarnation: str
     inline: bytes
-    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., layout: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., aggregator: _Optional[str] = ..., incarnation: _Optional[str] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    package: str
+    package_size: int
+    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., layout: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., aggregator: _Optional[str] = ..., incarnation: _Optional[str] = ..., inline: _Optional[bytes] = ..., package: _Optional[str] = ..., package_size: _Optional[int] = ...) -> None: ...
 
 class RoundEvent(_message.Message):
     __slots__ = ("round_opened", "update_received", "part_sealed", "round_aborted")
@@ -482,7 +492,7 @@ class RoundAborted(_message.Message):
     def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class ValidationSpec(_message.Message):
-    __slots__ = ("term", "session", "round", "model", "model_size", "clients", "config", "seed", "deadline", "inline")
+    __slots__ = ("term", "session", "round", "model", "model_size", "clients", "config", "seed", "deadline", "inline", "kind", "package", "package_size")
     TERM_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -493,6 +503,9 @@ class ValidationSpec(_message.Message):
     SEED_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_FIELD_NUMBER: _ClassVar[int]
     INLINE_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_FIELD_NUMBER: _ClassVar[int]
+    PACKAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     term: int
     session: str
     round: int
@@ -503,15 +516,30 @@ class ValidationSpec(_message.Message):
     seed: int
     deadline: float
     inline: bytes
-    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., inline: _Optional[bytes] = ...) -> None: ...
+    kind: str
+    package: str
+    package_size: int
+    def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., inline: _Optional[bytes] = ..., kind: _Optional[str] = ..., package: _Optional[str] = ..., package_size: _Optional[int] = ...) -> None: ...
 
 class ValidationEvent(_message.Message):
-    __slots__ = ("model_validated", "validation_sealed")
+    __slots__ = ("model_validated", "validation_sealed", "client_failed")
     MODEL_VALIDATED_FIELD_NUMBER: _ClassVar[int]
     VALIDATION_SEALED_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FAILED_FIELD_NUMBER: _ClassVar[int]
     model_validated: ModelValidated
     validation_sealed: ValidationSealed
-    def __init__(self, model_validated: _Optional[_Union[ModelValidated, _Mapping]] = ..., validation_sealed: _Optional[_Union[ValidationSealed, _Mapping]] = ...) -> None: ...
+    client_failed: ClientFailed
+    def __init__(self, model_validated: _Optional[_Union[ModelValidated, _Mapping]] = ..., validation_sealed: _Optional[_Union[ValidationSealed, _Mapping]] = ..., client_failed: _Optional[_Union[ClientFailed, _Mapping]] = ...) -> None: ...
+
+class ClientFailed(_message.Message):
+    __slots__ = ("client", "reason", "left")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    reason: str
+    left: bool
+    def __init__(self, client: _Optional[str] = ..., reason: _Optional[str] = ..., left: bool = ...) -> None: ...
 
 class ValidationSealed(_message.Message):
     __slots__ = ("reported", "missing")

@@ -10,7 +10,6 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from fedn.cli import access
 from fedn.cli.network import the_one
 from fedn.cli.options import read_labels, settings_options
 from fedn.cli.root import exit_code, root
@@ -18,6 +17,7 @@ from fedn.cli.token import seconds
 from fedn.config import TIERS
 from fedn.domain import errors
 from fedn.domain.identity import TokenText
+from fedn.sdk import access
 
 SECRET = "s3cret-s3cret-s3cret-s3cret-s3cret-s3cret-s"
 TOKEN = TokenText("ab" * 32, "cd" * 8, SECRET).reveal()
@@ -160,6 +160,11 @@ MEMBERS = [
     member("combiner", "a", "a"),
     member("client", "c-1", "c", revoked_at=1.0),
     member("client", "c-2", "c"),
+    member("client", "d", "d"),
+    member("client", "e", "e", revoked_at=1.0),
+    member("client", "e-1", "e"),
+    member("client", "f", "f"),
+    member("client", "f-1", "f", revoked_at=1.0),
 ]
 
 
@@ -167,8 +172,10 @@ MEMBERS = [
     ("name", "role", "found"),
     [
         ("a-1", None, "a-1"),
-        ("a", None, "a"),  # an id goes before a name
+        ("a", "combiner", "a"),
         ("a", "client", "a-1"),
+        ("d", None, "d"),
+        ("f", None, "f"),
         ("b-2", None, "b-2"),
         ("c", None, "c-2"),  # who is revoked already is not meant
         ("c-1", None, "c-1"),
@@ -181,10 +188,25 @@ def test_a_member_is_found_by_id_or_name(name, role, found):
 def test_a_member_that_is_nobody_or_several_is_named():
     with pytest.raises(errors.InvalidInput, match=r"is 2 members .*give the id of one"):
         the_one(MEMBERS, "b", None)
+    with pytest.raises(errors.InvalidInput, match=r"is 2 members \(combiner a, client a-1\).* --exact"):
+        the_one(MEMBERS, "a", None)
+    with pytest.raises(errors.InvalidInput, match=r"is 2 members \(client e, client e-1\).* --exact"):
+        the_one(MEMBERS, "e", None)
     with pytest.raises(errors.NotFound, match="no member 'z'"):
         the_one(MEMBERS, "z", None)
     with pytest.raises(errors.NotFound):
         the_one(MEMBERS, "a-1", "combiner")
+
+
+def test_an_id_that_is_meant_exactly_is_no_name():
+    for name in ("a", "e", "d"):
+        assert the_one(MEMBERS, name, None, exact=True)["member"] == name
+    with pytest.raises(errors.NotFound):
+        the_one(MEMBERS, "b", None, exact=True)
+    both = [*MEMBERS, member("combiner", "d", "d")]
+    with pytest.raises(errors.InvalidInput, match="--role client or --role combiner"):
+        the_one(both, "d", None, exact=True)
+    assert the_one(both, "d", "client", exact=True)["role"] == "client"
 
 
 @pytest.mark.parametrize("kind", [errors.Unauthenticated, errors.Forbidden, errors.Revoked])

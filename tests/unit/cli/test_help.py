@@ -102,6 +102,7 @@ def test_every_plan_field_is_a_flag():
         (["reducer", "start", "--port", "x"], "'x' is not a valid integer"),
         (["combiner", "start", "--name", "a b"], "name: 'a b' is not a valid name"),
         (["client", "start"], "app: is missing"),
+        (["client", "start", "--reducer", "http://r.example.org:8090"], "--insecure-no-tls-no-auth"),
         (["client", "start", "-c", "nowhere.yaml", "--app", "a:b"], "nowhere.yaml: can't be read"),
         (["status", "--reducer", "nonsense"], "--reducer: 'nonsense' is not an address"),
         (["trail", "verify", "s", "--state", "memory://"], "--state: goes with --models"),

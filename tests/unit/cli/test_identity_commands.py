@@ -16,7 +16,7 @@ import certifi
 import pytest
 
 from fedn.domain.errors import FednError
-from fedn.domain.identity import Role, parse_token
+from fedn.domain.identity import AuditNote, Role, parse_token
 from fedn.identity.credentials import Keyring
 from fedn.identity.joining import join
 from fedn.identity.network_dir import NetworkDir
@@ -267,6 +267,16 @@ def test_members_are_listed_and_revoked(admin, tmp_path):
     assert "no member 'z'" in admin.refused(4, "network", "revoke", "z", "--yes")
 
 
+def test_a_combiner_is_revoked_although_a_client_is_called_like_it(admin, tmp_path):
+    _, file = new_token(admin, tmp_path, "client")
+    joined(admin, file, "a-1", tmp_path / "a", name="north")
+    _, file = new_token(admin, tmp_path, "combiner")
+    joined(admin, file, "north", tmp_path / "north", Role.COMBINER)
+    assert "--exact" in admin.refused(2, "network", "revoke", "north", "--yes")
+    assert not any(m["revoked_at"] for m in admin.json("network", "members")["members"])
+    assert admin.json("network", "revoke", "north", "--exact", "--yes")["role"] == "combiner"
+
+
 def test_whoever_sits_at_a_terminal_is_asked(admin, tmp_path):
     _, file = new_token(admin, tmp_path, "client")
     joined(admin, file, "a-1", tmp_path / "a")
@@ -320,7 +330,7 @@ def test_the_audit_log_is_shown_and_verified(admin, tmp_path):
 
 def test_an_audit_log_of_many_pages_is_shown_whole(admin, service):
     for number in range(1203):
-        service.state.identity.append_audit(1.0, "nobody:x", "refused", f"subject-{number}", {})
+        service.state.identity.append_audit(AuditNote(1.0, "nobody:x", "refused", f"s-{number}"))
     lines = admin.good("audit", "show", "--json").splitlines()
     assert len(lines) == 1203
     assert len(admin.good("audit", "show", "--json", "--limit", "700").splitlines()) == 700
@@ -332,7 +342,7 @@ def test_an_audit_log_is_verified_offline(alone, tmp_path):
     url = f"sqlite:///{tmp_path}/state.db"
     state = open_state(url)
     for number in range(3):
-        state.identity.append_audit(float(number), "admin:a", "model_seeded", "x", {})
+        state.identity.append_audit(AuditNote(float(number), "admin:a", "model_seeded", "x"))
     state.close()
     assert alone.json("audit", "verify", "--state", url)["entries"] == 3
     file = tmp_path / "state.db"

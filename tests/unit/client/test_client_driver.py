@@ -85,10 +85,10 @@ def contributors(federation: Federation, session: Any, number: int) -> list[str]
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (SystemExit(3), "app.train(): raised SystemExit: 3"),
-        (KeyboardInterrupt("no"), "app.train(): raised KeyboardInterrupt: no"),
-        (asyncio.CancelledError("stop"), "app.train(): raised CancelledError: stop"),
-        (Unprintable(), "internal fault"),
+        (SystemExit(3), "app.train(): raised SystemExit"),
+        (KeyboardInterrupt("no"), "app.train(): raised KeyboardInterrupt"),
+        (asyncio.CancelledError("stop"), "app.train(): raised CancelledError"),
+        (Unprintable(), "app.train(): raised Unprintable"),
     ],
     ids=lambda value: "" if isinstance(value, str) else type(value).__name__,
 )
@@ -131,7 +131,7 @@ async def test_an_upload_that_breaks_in_an_unknown_way_is_offered_again(tmp_path
 async def test_work_that_is_cancelled_although_nobody_asked_for_it_has_failed(tmp_path: Path) -> None:
     async with Federation(tmp_path) as federation:
         app = await clumsy_client(federation, fetch_model=asyncio.CancelledError())
-        info = await federation.start_session(LARGE, rounds=2, min_clients=1, validate=False)
+        info = await federation.start_session(LARGE, rounds=2, min_clients=1, validate=False, check=False)
         await federation.story.until("session_finished")
         [absence] = federation.state.record(info.session, 1).record.refused
         assert absence.client == "client-2"

@@ -28,6 +28,10 @@ def task(seed: int = 5, round: int = 2, **config: Any) -> Task:
     return Task(SessionId("s"), round, TaskKind.TRAIN, Digest("0" * 64), len(MODEL), json.dumps(config), seed)
 
 
+def validation(**config: Any) -> Task:
+    return replace(task(**config), kind=TaskKind.VALIDATE)
+
+
 class App:
     """Adds one to every weight; ``result`` and ``verdict`` replace what it returns."""
 
@@ -71,7 +75,8 @@ class TestTrain:
         trainer = AppTrainer(app, ME)
         trainer.train(MODEL, task(seed=5, round=2, rate=0.25))
         trainer.train(MODEL, task(seed=5, round=3))
-        assert app.configs[0] == {"rate": 0.25, "round": 2, "seed": derived_seed(5, 2, "me")}
+        mine = {"round": 2, "seed": derived_seed(5, 2, "me"), "proximal_mu": 0.0}
+        assert app.configs[0] == {"rate": 0.25, **mine}
         assert app.configs[1]["seed"] != app.configs[0]["seed"]
         with pytest.raises(TypeError):
             app.configs[0]["rate"] = 1
@@ -86,11 +91,10 @@ class TestTrain:
     @pytest.mark.parametrize(
         ("config", "problem"),
         [
-            ({"epoch": 3}, "config.epoch: is not a hyperparameter .* known are epochs, rate, name"),
+            ({"epoch": 3}, "config.epoch: is not a hyperparameter .* defaults, epochs .2., rate"),
             ({"epochs": 1.5}, "config.epochs: 1.5 is of type float, not int"),
             ({"epochs": True}, "config.epochs: True is of type bool"),
             ({"rate": "fast"}, "config.rate: 'fast' is of type str"),
-            ({"seed": 3}, "config.seed: is set by the system"),
         ],
     )
     def test_a_config_that_the_app_does_not_know_is_refused(
@@ -123,21 +127,24 @@ class TestTrain:
         with pytest.raises(InvalidInput, match=problem):
             AppTrainer(App(result), ME).train(MODEL, task())
 
-    def test_what_the_app_raises_becomes_a_sentence(self, caplog: pytest.LogCaptureFixture) -> None:
+    @pytest.mark.parametrize(("share", "said"), [(False, ""), (True, ": no batches")])
+    def test_what_the_app_raises_becomes_a_sentence(
+        self, caplog: pytest.LogCaptureFixture, share: bool, said: str
+    ) -> None:
         def fail(model: Any) -> Any:
             raise ZeroDivisionError("no batches")
 
         with pytest.raises(InvalidInput) as caught:
-            AppTrainer(App(fail), ME).train(MODEL, task())
+            AppTrainer(App(fail), ME, share_errors=share).train(MODEL, task())
         assert str(caught.value) == (
-            "app.train(): raised ZeroDivisionError: no batches — see the traceback in this client's log"
+            f"app.train(): raised ZeroDivisionError{said} — see the traceback in this client's log"
         )
         (record,) = caplog.records
         assert record.exc_info is not None
         assert (record.session, record.round, record.client) == ("s", 2, "me")  # type: ignore[attr-defined]
 
     def test_an_app_that_exits_does_not_take_the_client_with_it(self) -> None:
-        with pytest.raises(InvalidInput, match=r"app.train\(\): raised SystemExit: 3"):
+        with pytest.raises(InvalidInput, match=r"app.train\(\): raised SystemExit "):
             AppTrainer(App(lambda model: sys.exit(3)), ME).train(MODEL, task())
 
     def test_a_base_model_that_is_damaged_is_refused(self) -> None:
@@ -147,10 +154,10 @@ class TestTrain:
 
 class TestValidate:
     def test_examples_and_metrics(self) -> None:
-        assert AppTrainer(App(), ME).validate(MODEL, task()) == (4, {"mean": 1.0})
+        assert AppTrainer(App(), ME).report(MODEL, validation()) == (4, {"mean": 1.0})
 
     def test_metrics_alone_count_as_one_example(self) -> None:
-        assert AppTrainer(App(verdict={"accuracy": 0.5}), ME).validate(MODEL, task()) == (
+        assert AppTrainer(App(verdict={"accuracy": 0.5}), ME).report(MODEL, validation()) == (
             1,
             {"accuracy": 0.5},
         )
@@ -158,7 +165,7 @@ class TestValidate:
     @pytest.mark.parametrize("verdict", [0.5, (1, 2, 3), (0, {}), (1, 0.5)])
     def test_another_form_is_refused(self, verdict: Any) -> None:
         with pytest.raises(InvalidInput, match=r"app.validate\(\): returned"):
-            AppTrainer(App(verdict=verdict), ME).validate(MODEL, task())
+            AppTrainer(App(verdict=verdict), ME).report(MODEL, validation())
 
 
 def test_a_helper_that_does_not_exist_is_refused_before_any_training() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
@@ -58,6 +59,27 @@ def test_bfloat16_is_read_as_float32_and_written_back(pad: int) -> None:
     tensors["b"] = np.array([1 + 2**-8 + 2**-40, 0.0, -1.0])
     update = write_update(base, layout_of(base), tensors)
     assert np.frombuffer(update[-6:], "<u2").tolist() == [0x3F81, 0, 0xBF80]
+
+
+def test_a_seed_keeps_bfloat16_through_load_and_update() -> None:
+    values = np.array([[1.0, -2.0, 2.0**-133], [3.0, 0.5, 0.0]]).T
+    seed = {"b": values.astype(ml_dtypes.bfloat16), "s": np.array(1.5, ml_dtypes.bfloat16), "f": np.ones(3)}
+    file = memoryview(seed_file(seed))
+    entries = json.loads(bytes(file[8 : 8 + int.from_bytes(file[:8], "little")]))
+    assert [entries[name]["dtype"] for name in "bsf"] == ["BF16", "BF16", "F64"]
+    tensors = read_file(file)
+    assert tensors["b"].dtype == np.float32
+    assert tensors["b"].tolist() == values.tolist()
+    assert tensors["s"].tolist() == 1.5
+    assert write_update(file, layout_of(file), tensors) == file
+    assert write_update(file, layout_of(file), seed) == file
+
+
+def test_bfloat16_is_taken_for_any_other_float_and_for_nothing_else() -> None:
+    update = write_update(BASE, layout_of(BASE), TENSORS | {"double": np.array([0.5, 3], ml_dtypes.bfloat16)})
+    assert load(update)["double"].tolist() == [0.5, 3.0]
+    with pytest.raises(InvalidModel, match="tensor 'steps': has dtype bfloat16, the base model's is I64"):
+        write_update(BASE, layout_of(BASE), TENSORS | {"steps": np.zeros(2, ml_dtypes.bfloat16)})
 
 
 def test_an_unchanged_model_is_the_same_file() -> None:
@@ -121,6 +143,7 @@ def test_a_seed_file_is_read_by_everyone() -> None:
         ({"w": np.array(["a"])}, "tensor 'w': has dtype <U1"),
         ({"w": np.array([None])}, "tensor 'w': has dtype object"),
         ({"w": np.zeros(2, complex)}, "tensor 'w': has dtype complex128"),
+        ({"w": np.zeros(2, ml_dtypes.float8_e5m2)}, "tensor 'w': has dtype float8_e5m2"),
         ({3: np.zeros(2)}, "tensor 3: is not named by a text"),
     ],
 )

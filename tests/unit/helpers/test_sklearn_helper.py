@@ -23,6 +23,7 @@ from sklearn.svm import LinearSVC
 
 from fedn.domain.errors import InvalidModel
 from fedn.helpers.sklearn import SklearnHelper
+from fedn.testing.contracts.helper import HelperContract
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(60, 4))
@@ -190,3 +191,21 @@ def test_tensors_that_do_not_fit_the_estimator_are_refused(
 def test_an_app_without_build_is_told() -> None:
     with pytest.raises(InvalidModel, match=r"app: has no build\(\)"):
         SklearnHelper().load(seed(), object())
+
+
+class TestSklearnContract(HelperContract):
+    @pytest.fixture
+    def helper(self) -> SklearnHelper:
+        return SklearnHelper()
+
+    @pytest.fixture(params=[sgd, lambda: mlp(solver="sgd")], ids=["linear", "perceptron"])
+    def app(self, request: pytest.FixtureRequest) -> App:
+        return App(request.param)
+
+    @pytest.fixture
+    def train(self) -> Callable[[Any], Any]:
+        return lambda model: partial_fit(model, THREE)
+
+    @pytest.fixture
+    def predict(self) -> Callable[[Any], np.ndarray]:
+        return lambda model: model.decision_function(X) if hasattr(model, "coef_") else model.predict_proba(X)

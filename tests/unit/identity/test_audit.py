@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlite_files import flipped, run_raw
 
 from fedn.domain.errors import Damaged, FednError, StoreUnavailable
-from fedn.domain.identity import AUDIT_GENESIS, read_entry, store_entry
+from fedn.domain.identity import AUDIT_GENESIS, AuditNote, read_entry, store_entry
 from fedn.domain.ids import digest_of
 from fedn.identity.audit import PAGE, AuditReport, verify_audit
 from fedn.stores.identity_memory import MemoryIdentity
@@ -186,7 +186,9 @@ def test_a_log_that_was_written_anew_is_noticed_by_a_pinned_head_alone(store: Me
     pinned, other = verify_audit(store).head, MemoryIdentity()
     for stored in store.audit():
         entry = stored.entry
-        other.append_audit(entry.at, "client:somebody-else", entry.event, entry.subject, entry.details)
+        other.append_audit(
+            AuditNote(entry.at, "client:somebody-else", entry.event, entry.subject, entry.details)
+        )
     assert verify_audit(other).ok
     assert not verify_audit(other, pinned).ok
 

@@ -7,6 +7,7 @@ import base64
 import gzip
 import json
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,9 @@ import pytest
 from doors import Ear
 from identities import reducer as reducers_own
 
+from fedn.client.ledger import Ledger
+from fedn.client.ledger_check import entries
+from fedn.client.noting import Notes
 from fedn.config import ReducerSettings
 from fedn.domain.errors import (
     Conflict,
@@ -27,11 +31,13 @@ from fedn.domain.errors import (
     Revoked,
     Unauthenticated,
 )
-from fedn.domain.identity import Role
+from fedn.domain.identity import Role, parse_token
+from fedn.domain.ids import digest_of
 from fedn.identity import joining, network_dir
 from fedn.identity.authority import Authority
 from fedn.identity.certificates import new_key, new_request, private_key, read_certificate, read_request
 from fedn.identity.credentials import Credentials, Keyring, Wallet
+from fedn.identity.entering import Applicant, enter
 from fedn.identity.joining import MAX_ANSWER, fetch_authority, join, keep_renewed, renew
 from fedn.identity.network_dir import NetworkDir
 from fedn.reducer.app import serve
@@ -223,6 +229,27 @@ async def test_the_key_never_leaves_and_the_token_only_to_join(make: Make, keyri
         for form in forms_of(held.key):
             assert form not in joining_ + door.passed
     assert any(form in held.key for form in forms_of(held.key))
+
+
+async def test_a_ledger_has_what_a_client_asks_for_its_identity_and_no_token(
+    make: Make, keyring: Keyring, tmp_path: Path
+) -> None:
+    here = await make()
+    token = await here.token()
+    notes = Notes(Ledger(tmp_path / "ledger"), "https://reducer")
+    async with listening(here) as door:
+        who = Applicant(Role.CLIENT, "ann", "ann", keyring.directory)
+        await enter(door.url, lambda: parse_token("join", token), who, tell=notes.identity_asked)
+        await renew(door.url, keyring, tell=notes.identity_asked)
+        sent = re.findall(rb'"request": ?"([^"]+)"', bytes(door.passed))
+    requests = [request.replace(b"\\n", b"\n") for request in sent]
+    noted = [(e.what, e.to, e.size, e.digest) for e in entries(tmp_path / "ledger")]
+    assert noted == [
+        (what, "reducer", len(request), digest_of(request))
+        for what, request in zip(("join_asked", "renewal_asked"), requests, strict=True)
+    ]
+    [file] = (tmp_path / "ledger").iterdir()
+    assert token.rpartition(".")[2].encode() not in file.read_bytes()
 
 
 # --- somebody else answers -------------------------------------------------------------------------

@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from web_site import Site
+
+from fedn.config import ReducerSettings
+from fedn.reducer import web as web_module
+from fedn.reducer.rest import create_app
 
 
 def _beside(name: str):
@@ -43,3 +48,24 @@ def service(small):
 def net(service, tmp_path):
     """A `SmallNetwork`: its authority, registrar and web application over the small reducer."""
     return _beside("small_network").SmallNetwork(service, tmp_path / "network")
+
+
+@pytest.fixture
+def start(net, monkeypatch):
+    """Starts a web server; ``start()`` for HTTPS, ``start(plain=True)`` without identity.
+
+    With two threads: two peers that hold one would hold up everybody.
+    """
+    monkeypatch.setattr(web_module.Server, "expiration_interval", 0.02)  # so that it stops at once
+    running: list[web_module.Web] = []
+
+    def started(plain: bool = False, threads: int = 2, **settings) -> Site:
+        chosen = ReducerSettings(port=0, http_threads=threads, event_streams=1, **settings)
+        app = create_app(net.service, chosen) if plain else net.app(http_threads=threads, event_streams=1)
+        running.append(web_module.Web(app, chosen, None if plain else net.wallet))
+        running[-1].start()
+        return Site(running[-1], None if plain else net.dir.authority.certificate)
+
+    yield started
+    for web in running:
+        web.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fedn.domain.round import GENESIS_PARENT, MergedPart, RoundRecord, head_of, 
 from fedn.domain.update import Contributor
 from fedn.ports import MetricRow, ModelInfo, Observed, SessionInfo
 from fedn.reducer.events import EventHub
+from fedn.reducer.inquiries import Inquiry, Question, word
 from fedn.reducer.network import CombinerView, NetworkView, choose_combiner
 from fedn.stores import open_models, open_state
 from fedn.stores.trail import TrailReport, verify_trail
@@ -43,6 +45,7 @@ class SmallService:
         self.combiners: dict[str, Registration] = {}
         self.progress: Mapping[str, Any] = {}
         self.gauges: tuple[Gauge, ...] = ()
+        self.asked: list[Inquiry] = []
         self.lock = threading.Lock()
 
     def network(self) -> NetworkView:
@@ -127,6 +130,27 @@ class SmallService:
 
     def resume_session(self, session: SessionId) -> SessionInfo:
         return self.end(session, "running", "")
+
+    def ask_clients(self, session: SessionId, question: Question) -> Inquiry:
+        """Asks both clients of the newest model: the first answers, the other fails."""
+        head = self.state.session(session).head
+        kind, model = word(question.kind), Digest(question.model) if question.model else head.model
+        row = MetricRow(session, head.round, str(question.kind), CLIENTS[0], 5, {"accuracy": 0.25})
+        name = f"i-{len(self.asked) + 1}"
+        made = Inquiry(
+            name, session, kind, head.round, model, 3.5, True, CLIENTS, (row,), {CLIENTS[1]: "boom"}
+        )
+        self.asked.append(made)
+        return made
+
+    def inquiries(self, session: SessionId) -> list[Inquiry]:
+        return [replace(made, running=False) for made in self.asked[::-1] if made.session == session]
+
+    def inquiry(self, session: SessionId, inquiry: str) -> Inquiry:
+        for made in self.inquiries(session):
+            if made.inquiry == inquiry:
+                return made
+        raise NotFound(f"there is no inquiry {inquiry}")
 
     def round_progress(self, session: SessionId) -> Mapping[str, Any]:
         if not self.progress:

@@ -8,7 +8,7 @@ import pytest
 
 from fedn.config import ReducerSettings
 from fedn.domain.errors import Revoked, StoreUnavailable
-from fedn.domain.identity import Role, parse_token
+from fedn.domain.identity import Principal, Role, parse_token
 from fedn.domain.ids import PROTOCOL_VERSION
 from fedn.domain.rates import Rate, Rates
 from fedn.identity.credentials import Credentials
@@ -352,9 +352,24 @@ def test_what_can_not_be_audited_is_not_answered(net, http, helper, small, monke
 
     monkeypatch.setattr(net.store, "append_audit", full)
     answer = http.get(f"/api/v1/models/{seed}", **how)
-    refused(answer, 503, "audit log", "the disk is full")
+    assert refused(answer, 503, "the disk is full")["error"].startswith("the audit log can't be written")
     assert small.model_file() not in answer.data
     assert http.get("/api/v1/network").status_code == 401, "a refusal is one all the same"
+
+
+def test_what_was_done_and_can_not_be_audited_is_said_to_be_done(net, http, helper, small, monkeypatch):
+    how = {"headers": helper.bearer(net.admin)}
+    session = small.seeded(net.service).session
+
+    def full(*_):
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(net.store, "append_audit", full)
+    answer = http.post(f"/api/v1/sessions/{session}/pause", **how)
+    refused(answer, 503, f"/{session}/pause was done, but the audit log can't be written: the disk is full")
+    assert net.service.state.session(session).state == "paused"
+    again = http.post("/api/v1/sessions/nothing/pause", **how)
+    assert "was done" not in refused(again, 404)["error"]
 
 
 def test_refusals_are_in_it_once_a_minute_with_a_count(net, http, helper):
@@ -381,6 +396,39 @@ def test_who_asks_for_another_is_in_it(net, http, helper):
     (entry,) = net.audit("refused")
     assert (entry.actor, entry.subject) == ("client:ann", "POST /api/v1/clients/assignment")
     assert "not for bob" in entry.details["reason"]
+
+
+def test_nobody_hides_behind_the_refusals_of_others_at_the_address(net, http, helper):
+    assert http.get("/api/v1/network").status_code == 401
+    ann, bob = (helper.shown(net.join("client", name)) for name in ("ann", "bob"))
+    for who in (ann, bob, ann):
+        http.post("/api/v1/clients/assignment", json={"client": "eve"}, environ_overrides=who)
+    assert [entry.actor for entry in net.audit("refused")] == ["nobody:127.0.0.1", "client:ann", "client:bob"]
+    net.auditor.flush(all_of_it=True)
+    last = net.audit("refused")[-1]
+    assert (last.actor, last.details["count"]) == ("client:ann", 1)
+
+
+def test_who_only_says_a_name_is_counted_by_address(net):
+    for number in range(50):
+        claimed = Principal(Role.CLIENT, f"c{number}")
+        net.auditor.refused("10.0.0.1", "join_refused", claimed, str(claimed), "no")
+    assert len(net.audit("join_refused")) == 1
+
+
+def test_strangers_do_not_use_up_the_entries_of_members(net):
+    for number in range(500):
+        net.auditor.refused(f"10.0.{number // 250}.{number % 250}", "refused", "nobody", "GET /", "no")
+    ann = Principal(Role.CLIENT, "ann")
+    net.auditor.refused("10.0.0.1", "refused", ann, "GET /", "no", known=True)
+    assert net.audit("refused")[-1].actor == "client:ann"
+    for number in range(500):
+        member = Principal(Role.CLIENT, f"c{number}")
+        net.auditor.refused("10.0.0.1", "refused", member, "GET /", "no", known=True)
+    assert len(net.audit("refused")) <= 202, "members can't fill the disk, either"
+    assert len(net.auditor._counted) <= 203
+    net.auditor.flush(all_of_it=True)
+    assert sum(entry.details["count"] for entry in net.audit("refused")) == 1_001, "none is lost"
 
 
 def test_many_addresses_can_not_fill_the_disk(service, net):

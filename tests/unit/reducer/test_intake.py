@@ -27,7 +27,7 @@ LAYOUT = parse_layout(FILE, len(FILE))
 
 def intake(number: int = 1, told: list[str] | None = None) -> Intake:
     hindrances = Hindrances((told if told is not None else []).append)
-    return Intake(S, number, LAYOUT, PartMerger(LAYOUT, "weighted"), hindrances)
+    return Intake(S, number, PartMerger(LAYOUT, "weighted"), hindrances)
 
 
 def part(of: PartKey, value: float, number: int = 1) -> tuple[PartHeader, bytes]:
@@ -92,7 +92,7 @@ async def test_what_is_said_of_a_part_waits_until_it_is_open_or_in_vain() -> Non
 async def test_a_combiner_hinders_as_long_as_one_of_its_parts_is_followed() -> None:
     told: list[str] = []
     hindrances = Hindrances(told.append)
-    one = Intake(S, 1, LAYOUT, PartMerger(LAYOUT, "weighted"), hindrances)
+    one = Intake(S, 1, PartMerger(LAYOUT, "weighted"), hindrances)
     later = KEY._replace(part=1)
     with one.following(KEY):
         hindrances.blame(A, Damaged("torn"))

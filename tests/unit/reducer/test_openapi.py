@@ -121,6 +121,8 @@ def values_around(kind: type, metadata) -> list[Any]:
         low, high = metadata["low"], metadata["high"]
         step = 1 if kind is int else 0.01
         return [*odd, low, high, low - step, high + max(step, abs(high) * 1e-9 * (kind is float))]
+    if "pattern" in metadata:
+        odd += ["", "a" * 64, "a" * 65, "A" * 64]
     return [*odd, *metadata.get("choices", ())]
 
 
@@ -152,6 +154,11 @@ def test_its_plan_takes_what_a_plan_takes(document):
         ({"n" * 65: 1}, False),
         ({"w": "x" * 4097}, False),
         ({"deep": {}}, False),
+        ({"lr": {"1": 0.1, "20": 0.01}}, True),
+        ({"lr": {"2": 0.1}}, False),
+        ({"lr": {"1": 0.1, "x": 0.1}}, False),
+        ({"lr": {"1": {"1": 0.1}}}, False),
+        ({"seed": 1}, False),
         ({"none": None}, False),
         ({str(n): n for n in range(64)}, True),
         ({str(n): n for n in range(65)}, False),

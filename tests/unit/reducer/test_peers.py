@@ -138,10 +138,10 @@ class Talker:
         self.said = asyncio.Event()
 
     async def watch(self, _: m.WatchRequest) -> AsyncIterator[m.CombinerEvent]:
-        infos = tuple(m.ClientInfo(ClientId(name), name) for name in ("ann", "sybil"))
+        infos = tuple(m.ClientInfo(ClientId(name), "admin") for name in ("ann", "sybil"))
         yield m.Snapshot(PROTOCOL_VERSION, CombinerName("a"), Incarnation("a1"), infos)
         for name in ("bob", "mallory"):
-            yield m.ClientAttached(m.ClientInfo(ClientId(name), name))
+            yield m.ClientAttached(m.ClientInfo(ClientId(name), "admin"))
             yield m.ReleaseRequested(offer(ClientId(name)))
         self.said.set()
         await asyncio.Event().wait()
@@ -150,15 +150,30 @@ class Talker:
         """Nothing to close."""
 
 
-async def test_a_combiner_is_not_believed_about_clients_that_are_no_members() -> None:
+async def test_a_combiner_is_not_believed_about_who_is_a_member_nor_about_names() -> None:
     talker, released = Talker(), list[ClientId]()
+    members = {"ann": "Ann", "bob": ""}
     hooks = Hooks(nothing, nothing, nothing, lambda _, header: released.append(header.client), nothing,
-                  barred=lambda client: client not in ("ann", "bob"))  # fmt: skip
+                  known_as=lambda client, _: members.get(client))  # fmt: skip
     one = Peer(CombinerName("a"), "a:1", 1, lambda *_: talker, 0.01, hooks)
     watching = asyncio.create_task(one.run())
     await talker.said.wait()
     assert one.station.clients == {"ann", "bob"}
+    assert [(info.client, info.name) for info in one.view.clients] == [("ann", "Ann"), ("bob", "")]
     assert released == ["bob"]
+    await one.close()
+    watching.cancel()
+    await asyncio.wait([watching])
+
+
+async def test_without_identity_clients_are_called_what_they_say() -> None:
+    talker = Talker()
+    hooks = Hooks(nothing, nothing, nothing, nothing, nothing)
+    one = Peer(CombinerName("a"), "a:1", 1, lambda *_: talker, 0.01, hooks)
+    watching = asyncio.create_task(one.run())
+    await talker.said.wait()
+    assert {info.name for info in one.view.clients} == {"admin"}
+    assert len(one.view.clients) == 4
     await one.close()
     watching.cancel()
     await asyncio.wait([watching])

@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
+from sqlite_files import run_raw
 
-from fedn.domain.errors import Busy, Conflict, Forbidden, InvalidInput, NotFound, Revoked, Unauthenticated
-from fedn.domain.identity import MEMBERS, PEOPLE, Role, parse_token
+from fedn.domain.errors import (
+    Busy,
+    Conflict,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    Revoked,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from fedn.domain.identity import MEMBERS, PEOPLE, Principal, Role, parse_token
 from fedn.identity.certificates import issued_by, new_key, new_request, read_certificate
 from fedn.identity.network_dir import AUTHORITY_SECONDS
 from fedn.identity.tokens import new_token
-from fedn.reducer.registrar import MAX_USES, RENEW_WITHIN, RENEWALS, Registrar, barred
+from fedn.reducer.auditing import TEXT
+from fedn.reducer.registrar import MAX_USES, RENEW_WITHIN, RENEWALS, Registrar, known_as
+from fedn.stores.sqlite import SqliteState
 
 HOUR = 3600.0
 
@@ -166,6 +179,32 @@ def test_names_and_labels_are_few_and_short(net):
             net.token("viewer", name=name)
 
 
+def test_nobody_is_called_like_a_server(net):
+    for text in ("reducer.fedn.internal", "c1.combiner.FEDN.internal", "fedn.internal", "a.fedn.internal."):
+        for role in MEMBERS:
+            with pytest.raises(InvalidInput, match=r"member: .* is a name for servers"):
+                join(net, net.token(role), role, text)
+        with pytest.raises(InvalidInput, match=r"name: .* is a name for servers"):
+            join(net, net.token("client"), name=text)
+        with pytest.raises(InvalidInput, match=r"name: .* is a name for servers"):
+            net.token("client", name=text)
+    join(net, net.token("client"), member="notfedn.internal", name="fedn.internal.org")
+
+
+def test_nobody_can_be_mistaken_for_another(net):
+    token = net.token("client", uses=0)
+    join(net, net.token("combiner"), "combiner", "south")
+    join(net, token, member="north-1", name="north")
+    for words in ({"member": "north"}, {"member": "south"}, {"member": "n", "name": "north-1"},
+                  {"member": "s", "name": "south"}):  # fmt: skip
+        with pytest.raises(Conflict, match="another member"):
+            join(net, token, **words)
+    (refused,) = net.audit("join_refused")
+    assert "another member" in refused.details["reason"]
+    join(net, token, member="north-2", name="north")
+    assert net.store.token(id_of(token)).used == 2
+
+
 # --- renewing --------------------------------------------------------------------------------------
 
 
@@ -222,6 +261,47 @@ def test_no_certificate_outlives_the_authority(net):
         net.registrar.renew(request, "10.0.0.1")
     late = net.registrar.join(net.token("client"), new_request(new_key(), Role.CLIENT, "bob"), "", {}, "-")
     assert late.expires_at <= net.registrar.authority.expires_at < net.clock() + HOUR
+
+
+# --- the audit log ---------------------------------------------------------------------------------
+
+
+def test_nothing_changes_that_the_audit_log_can_not_tell(beside, tmp_path):
+    path, key, by = tmp_path / "state.db", new_key(), Principal(Role.ADMIN, "ada", "f" * 16)
+    state = SqliteState(path)
+    net = beside("small_network").SmallNetwork(SimpleNamespace(state=state), tmp_path / "network")
+    token, other = net.token("client", uses=0), net.token("client", uses=0)
+    join(net, token, member="a"), join(net, token, member="b", key=key), join(net, other, member="c")
+    net.registrar.revoke_token(id_of(other), False, by)
+    requests = [new_request(new_key(), Role.CLIENT, "d"), new_request(key, Role.CLIENT, "b")]
+    changes = {
+        "joined client:d": lambda: net.registrar.join(token, requests[0], "", {}, "1" * 2 * TEXT),
+        "renewed client:b": lambda: net.registrar.renew(requests[1], "1" * 2 * TEXT),
+        "token_created": lambda: net.registrar.create_token(Role.VIEWER, by),
+        "member_revoked client:a": lambda: net.registrar.revoke_member(Role.CLIENT, "a", by),
+        f"token_revoked {id_of(token)}": lambda: net.registrar.revoke_token(id_of(token), False, by),
+        "member_revoked client:c": lambda: net.registrar.revoke_token(id_of(other), True, by),
+    }
+
+    def held():
+        return state.identity.tokens(), state.identity.members(), net.audit()
+
+    before = held()
+    run_raw(path, "CREATE TRIGGER stop BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'stop'); END")
+    for change in changes.values():
+        with pytest.raises(StoreUnavailable):
+            change()
+    assert (held(), net.put_out) == (before, [])
+    run_raw(path, "DROP TRIGGER stop")
+    for change in changes.values():
+        change()
+    entries = net.audit()[len(before[2]) :]
+    assert len(entries) == len(changes)
+    for words, entry in zip(changes, entries, strict=True):
+        assert f"{entry.event} {entry.subject}".startswith(words)
+    assert [entry.details["address"] for entry in entries[:2]] == ["1" * TEXT] * 2
+    assert [entry.details["by"] for entry in entries[2:]] == [by.token] * 4
+    state.close()
 
 
 # --- tokens ----------------------------------------------------------------------------------------
@@ -306,10 +386,10 @@ def test_a_reducer_that_starts_again_does_not_bring_a_revoked_token_back(net, by
 def test_a_revoked_member_is_out_for_ever(net, by):
     key = new_key()
     issued = join(net, net.token("combiner"), "combiner", "c1", key=key)
-    assert not barred(net.store, Role.COMBINER, "c1")
+    assert known_as(net.store, Role.COMBINER, "c1", "") == "c1"
     net.registrar.revoke_member(Role.COMBINER, "c1", by)
     assert [str(member.principal) for member in net.put_out] == ["combiner:c1"]
-    assert barred(net.store, Role.COMBINER, "c1")
+    assert known_as(net.store, Role.COMBINER, "c1", "c1") is None
     assert net.registrar.revoked() == ["combiner:c1"]
     for attempt in (
         lambda: net.registrar.member(issued.certificate),
@@ -326,7 +406,14 @@ def test_a_revoked_member_is_out_for_ever(net, by):
 
 
 def test_a_combiner_from_before_there_was_an_identity_is_not_spoken_with(net):
-    assert barred(net.store, Role.COMBINER, "old")
+    assert known_as(net.store, Role.COMBINER, "old", "old") is None
+
+
+def test_a_member_is_called_as_it_was_when_it_joined(net):
+    join(net, net.token("client"), member="ann-1", name="ann")
+    assert known_as(net.store, Role.CLIENT, "ann-1", "somebody else") == "ann"
+    join(net, net.token("combiner"), "combiner", "c1", name="somebody-else")
+    assert known_as(net.store, Role.COMBINER, "c1", "somebody-else") == "c1"
 
 
 def test_who_can_not_be_revoked(net, by):

@@ -13,8 +13,8 @@ from fedn.domain.ids import PROTOCOL_VERSION
 from fedn.domain.messages import Gauge
 from fedn.domain.plan import plan_fields
 from fedn.ports import Observed
+from fedn.reducer.metrics import whole_rounds
 from fedn.reducer.rest import create_app
-from fedn.reducer.rest_forms import whole_rounds
 from fedn.reducer.views import curve
 
 
@@ -50,7 +50,7 @@ def assert_error(answer, status: int, code: str | None = None) -> dict:
 
 def every_route(app):
     values = {"session": "nobody", "number": 7, "digest": "0" * 64, "filename": "nothing.css",
-              "token": "0" * 16, "role": "client", "member": "nobody"}  # fmt: skip
+              "token": "0" * 16, "role": "client", "member": "nobody", "inquiry": "nothing"}  # fmt: skip
     adapter = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
         wanted = {name: values[name] for name in rule.arguments}
@@ -77,7 +77,7 @@ def test_every_route_refuses_an_incompatible_neighbour_with_both_versions(app, h
 def test_every_route_refuses_a_body_beyond_its_limit(app, http):
     for rule, path in every_route(app):
         method = next(iter(rule.methods - {"OPTIONS", "HEAD"}))
-        answer = http.open(path, method=method, environ_overrides={"CONTENT_LENGTH": str(2**21)})
+        answer = http.open(path, method=method, environ_overrides={"CONTENT_LENGTH": str(2**27)})
         assert_error(answer, 413, "too_large")
 
 

@@ -12,7 +12,7 @@ from fedn.reducer.rest import create_app
 
 VALUES = {
     "session": "nobody", "number": 7, "digest": "0" * 64, "filename": "status.css", "token": "0" * 16,
-    "role": "client", "member": "nobody",
+    "role": "client", "member": "nobody", "inquiry": "nothing",
 }  # fmt: skip
 BODIES = {
     "/api/v1/combiners": {

@@ -75,7 +75,7 @@ async def test_a_revoked_combiner_is_gone_at_once_and_can_not_come_back(service:
         await asyncio.to_thread(service.register, me)
 
 
-async def test_a_combiner_that_is_barred_is_not_looked_for_after_a_restart() -> None:
+async def test_a_combiner_that_is_no_member_is_not_looked_for_after_a_restart() -> None:
     state, dialled = MemoryState(), []
     for name in ("good", "bad"):
         state.put_combiner(CombinerInfo(CombinerName(name), f"{name}:1", "i", 1.0))
@@ -84,7 +84,10 @@ async def test_a_combiner_that_is_barred_is_not_looked_for_after_a_restart() -> 
         dialled.append((address, name))
         return Severable(lambda: None, lambda _: None)
 
-    reducer = Reducer(state, MemoryModels(), dial, EventHub(), Limits(), lambda _, name: name == "bad")
+    members = {"good": "good"}
+    reducer = Reducer(
+        state, MemoryModels(), dial, EventHub(), Limits(), lambda _, member, __: members.get(member)
+    )
     await reducer.start()
     assert dialled == [("good:1", "good")]
     reducer.redial()

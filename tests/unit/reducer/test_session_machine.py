@@ -115,16 +115,16 @@ def test_refused_and_lost_clients_are_named_in_the_commit() -> None:
 
 def test_not_enough_clients_is_said_with_numbers() -> None:
     story = Story(at("A", ANN), min_clients=3)
-    assert story.reason == "waiting for clients: 1 of 3 are attached"
+    assert story.reason == "waiting for clients: 1 of 3 are ready"
     assert story.started == (mc.Announce(mc.Waiting(story.reason)),)
     assert story.sees(at("A", ANN)) == ()
     story.sees(at("A", ANN, BOB))
-    assert story.reason == "waiting for clients: 2 of 3 are attached"
+    assert story.reason == "waiting for clients: 2 of 3 are ready"
     assert story.sees(at("A", ANN, BOB), at("B", CAT)) == (mc.SelectClients(1, (ANN, BOB, CAT)),)
 
 
 def test_no_client_at_all() -> None:
-    assert Story().reason == "waiting for clients: 0 of 1 are attached"
+    assert Story().reason == "waiting for clients: 0 of 1 are ready"
 
 
 def test_a_missing_quorum_waits_with_its_reason_and_goes_on_when_a_client_comes() -> None:
@@ -168,7 +168,7 @@ def test_all_the_selected_have_left_before_the_round_opens() -> None:
 def test_the_next_round_waits_if_the_clients_have_left() -> None:
     story = committing(min_clients=2)
     story.sees(at("A"), at("B", CAT))
-    assert story.commits()[-1] == mc.Announce(mc.Waiting("waiting for clients: 1 of 2 are attached"))
+    assert story.commits()[-1] == mc.Announce(mc.Waiting("waiting for clients: 1 of 2 are ready"))
 
 
 # --- combiners and clients that go ------------------------------------------------------------------

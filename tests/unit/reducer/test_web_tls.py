@@ -16,6 +16,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from web_site import PATIENCE, Site, answer_of, head
 
 from fedn.config import ReducerSettings
 from fedn.domain.errors import InvalidConfig
@@ -25,75 +26,13 @@ from fedn.identity.credentials import Credentials
 from fedn.identity.network_dir import NetworkDir, create
 from fedn.reducer import web as web_module
 from fedn.reducer import web_connection
-from fedn.reducer.rest import create_app
 from fedn.reducer.web import Web, names_in
-from fedn.wire.security import REDUCER, https_context
-
-PATIENCE = 20.0
-"""Longer than anything here takes, shorter than what a stalled peer would cost without all this."""
+from fedn.wire.security import REDUCER
 
 
 @pytest.fixture
 def helper(beside):
     return beside("small_network")
-
-
-class Site:
-    """A running web server with two threads: two peers that hold one would hold up everybody."""
-
-    def __init__(self, web: Web, authority: bytes | None) -> None:
-        self.web = web
-        self.port = web.port
-        self.authority = authority
-        self.url = f"{'https' if authority else 'http'}://127.0.0.1:{web.port}"
-
-    def client(self, credentials: Credentials | None = None) -> httpx.Client:
-        verify = https_context(self.authority, credentials) if self.authority else False
-        return httpx.Client(base_url=self.url, verify=verify, timeout=PATIENCE, trust_env=False)
-
-    def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-
-    def tls(self, sni: str = REDUCER, credentials: Credentials | None = None) -> ssl.SSLSocket:
-        """Shakes hands, and verifies nothing: what is shown is looked at by the test."""
-        context = https_context(self.authority, credentials)
-        context.check_hostname, context.verify_mode, context.name = False, ssl.CERT_NONE, sni
-        return context.wrap_socket(self.connect())
-
-    def secured(self, sock: socket.socket | None = None) -> ssl.SSLSocket:
-        return https_context(self.authority).wrap_socket(sock or self.connect())
-
-    def alive(self) -> bool:
-        with self.client() as http:
-            return http.get("/healthz").status_code == 200
-
-
-@pytest.fixture
-def start(net, monkeypatch):
-    """Starts a server; ``start()`` for HTTPS, ``start(plain=True)`` without identity."""
-    monkeypatch.setattr(web_module.Server, "expiration_interval", 0.02)  # so that it stops at once
-    running: list[Web] = []
-
-    def started(plain: bool = False, **settings) -> Site:
-        chosen = ReducerSettings(port=0, http_threads=2, event_streams=1, **settings)
-        app = create_app(net.service, chosen) if plain else net.app()
-        running.append(Web(app, chosen, None if plain else net.wallet))
-        running[-1].start()
-        return Site(running[-1], None if plain else net.dir.authority.certificate)
-
-    yield started
-    for web in running:
-        web.stop()
-
-
-def answer_of(sock: socket.socket) -> tuple[int, bytes]:
-    """Status and body of everything up to the end of the connection; 0 if there was no answer."""
-    data = b""
-    with contextlib.suppress(ConnectionError, ssl.SSLError):
-        while piece := sock.recv(65536):
-            data += piece
-    head, _, body = data.partition(b"\r\n\r\n")
-    return int(head.split(b" ", 2)[1]) if head else 0, body
 
 
 # --- who is at the other end -----------------------------------------------------------------------
@@ -365,10 +304,6 @@ def refusal(site: Site, request: bytes) -> tuple[int, bytes]:
         with contextlib.suppress(ConnectionError, ssl.SSLError):  # it need not listen to the end
             sock.sendall(request)
         return answer_of(sock)
-
-
-def head(first: str, *lines: str) -> bytes:
-    return "\r\n".join((first, "Host: localhost", *lines, "", "")).encode()
 
 
 def test_a_head_that_does_not_end_is_refused(start):

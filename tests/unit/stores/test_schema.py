@@ -14,8 +14,8 @@ from fedn.stores import schema
 from fedn.stores.memory import MemoryModels
 from fedn.stores.sqlite import SqliteState
 from fedn.stores.trail import verify_trail
-from fedn.testing.contracts.samples import build_trail, join_token, joining, successor
-from fedn.testing.contracts.state_store import together
+from fedn.testing.contracts.samples import build_trail, join_token, joining, note_of, successor
+from fedn.testing.contracts.state_store import package, together
 
 MNIST = SessionId("mnist")
 
@@ -45,7 +45,7 @@ VERSION_1 = (
     "PRAGMA user_version = 1",
 )
 OLD_TABLES = {"term", "sessions", "records", "metrics", "models", "combiners"}
-NEW_TABLES = {"tokens", "members", "audit"}
+NEW_TABLES = {"tokens", "members", "audit", "packages"}
 
 
 class Old:
@@ -85,13 +85,13 @@ def shape(path: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
 def test_opening_adds_what_is_missing_and_keeps_the_rest(old: Old):
     assert (old.version(), old.tables()) == (1, OLD_TABLES)
     state = SqliteState(old.path)
-    assert (old.version(), old.tables()) == (2, OLD_TABLES | NEW_TABLES)
+    assert (old.version(), old.tables()) == (3, OLD_TABLES | NEW_TABLES)
     assert state.records(MNIST) == old.trail
     assert verify_trail(state, old.models, MNIST).ok
     assert state.take_term() == 2
     state.identity.add_token(join_token())
     assert state.identity.enroll(joining(join_token()), 100.0) == joining(join_token())
-    state.identity.append_audit(1.0, "admin:root", "seeded", "x", {})
+    state.identity.append_audit(note_of())
     assert verify_audit(state.identity).entries == 1
     state.close()
 
@@ -110,7 +110,7 @@ def test_a_step_that_fails_leaves_the_old_file(old: Old, monkeypatch: pytest.Mon
             SqliteState(old.path)
     assert (old.version(), old.tables()) == (1, OLD_TABLES)
     SqliteState(old.path).close()
-    assert old.version() == 2
+    assert old.version() == 3
 
 
 HALFWAY = """
@@ -143,7 +143,7 @@ def test_threads_that_open_an_old_file_at_once_share_it(old: Old):
     def use() -> None:
         state = SqliteState(old.path, busy_seconds=30.0)
         for number in range(5):
-            state.identity.append_audit(1.0, "admin:root", "seeded", str(number), {})
+            state.identity.append_audit(note_of(number=number))
         state.close()
 
     together([use] * 6)
@@ -156,10 +156,11 @@ OPEN_AND_APPEND = """
 import sys
 print("ready", flush=True)
 from fedn.stores.sqlite import SqliteState
+from fedn.testing.contracts.samples import note_of
 sys.stdin.readline()
 state = SqliteState(sys.argv[1], busy_seconds=30.0)
 for number in range(10):
-    state.identity.append_audit(1.0, "admin:root", "seeded", str(number), {})
+    state.identity.append_audit(note_of(number=number))
 state.close()
 """
 
@@ -195,10 +196,24 @@ def test_an_old_writer_and_a_new_one_get_on(old: Old, monkeypatch: pytest.Monkey
     state.close()
 
 
+def test_a_file_with_an_identity_gets_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STEPS", schema.STEPS[:2])
+        patch.setattr(schema, "SCHEMA_VERSION", 2)
+        before = SqliteState(tmp_path / "state.db")
+        before.identity.add_token(join_token())
+        before.close()
+    state = SqliteState(tmp_path / "state.db")
+    assert state.identity.tokens() == [join_token()]
+    state.add_package(package(b"a", 1.0))
+    assert state.packages() == [package(b"a", 1.0)]
+    state.close()
+
+
 def test_an_old_file_can_be_read_and_says_what_it_lacks(old: Old):
     tool = SqliteState(old.path, read_only=True)
     assert tool.records(MNIST) == old.trail
-    for question in (tool.identity.tokens, tool.identity.members, tool.identity.audit,
+    for question in (tool.identity.tokens, tool.identity.members, tool.identity.audit, tool.packages,
                      lambda: tool.identity.token("a" * 16), lambda: verify_audit(tool.identity)):  # fmt: skip
         with pytest.raises(Incompatible, match=r"schema version 1, from before .* start this fedn's reducer"):
             question()

@@ -1,0 +1,1 @@
+"""Where sessions are also told of: experiment trackers, by name in the reducer's settings."""
