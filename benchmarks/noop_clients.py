@@ -39,15 +39,20 @@ class NoopTrainer:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def train(self, model: memoryview, task: Task) -> Trained:
+    def train(self, model: memoryview, task: Task, package: memoryview | None = None) -> Trained:
         layout = layout_of(model)
         start = layout.data_start
         first = np.frombuffer(model[start : start + 4], np.float32) * np.float32(1 + self._number / 10_000)
         file = b"".join([model[:start], first.tobytes(), model[start + 4 :]])
         return Trained(file, layout.digest, self._number + 1, {})
 
-    def validate(self, model: memoryview, task: Task) -> tuple[int, Mapping[str, float]]:
+    def report(
+        self, model: memoryview, task: Task, package: memoryview | None = None
+    ) -> tuple[int, Mapping[str, float]]:
         return 1, {}
+
+    def cancel(self, task: Task) -> None:
+        """It is over before anybody could."""
 
 
 class Silent:

@@ -80,7 +80,7 @@ class Combiner:
                                limits.fetches_in_flight // 4, limits.calls_each)  # fmt: skip
         self._parked = Parked(limits, gauges)
         self._parts = Parts(limits, gauges)
-        self._validations = Validations(models, reducer, limits, gauges)
+        self._validations = Validations(models, reducer, limits, gauges, self._clients.send)
         self._aggregators: dict[str, Aggregator] = {}
         self._watchers = Listeners[m.CombinerEvent]()
         gauges.add("events", MAX_BEHIND, self._behind)

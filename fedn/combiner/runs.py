@@ -142,9 +142,15 @@ class ValidationRun:
     """A validation, check or prediction; what was said so far is repeated to whoever calls again."""
 
     def __init__(
-        self, spec: ValidationSpec, attached: frozenset[ClientId], closed: Callable[[], None]
+        self,
+        spec: ValidationSpec,
+        attached: frozenset[ClientId],
+        closed: Callable[[], None],
+        cancel: Callable[[ClientId], None],
     ) -> None:
+        """``cancel`` tells a client that nobody waits for its report any more."""
         self._closed = closed
+        self._cancel = cancel
         loop = asyncio.get_running_loop()
         self.state = va.open_validation(spec, attached, loop.time())
         self.task = m.Task(spec.session, spec.round, spec.kind, spec.model, spec.model_size,
@@ -194,7 +200,10 @@ class ValidationRun:
         self._listeners.publish(said)
 
     def _tick(self) -> None:
+        waited_for = self.state.waiting
         self._move(va.tick(self.state, asyncio.get_running_loop().time()))
+        for client in sorted(waited_for - self.state.waiting):
+            self._cancel(client)
 
     def close(self) -> None:
         """Wait for nobody any more. Call it once."""

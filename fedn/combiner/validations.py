@@ -21,7 +21,15 @@ _Key = tuple[SessionId, int, m.TaskKind]
 class Validations:
     """Every one that is not over, by session, round and kind."""
 
-    def __init__(self, models: ModelCache, reducer: ReducerLink, limits: Limits, gauges: Gauges) -> None:
+    def __init__(
+        self,
+        models: ModelCache,
+        reducer: ReducerLink,
+        limits: Limits,
+        gauges: Gauges,
+        send: Callable[[ClientId, m.CombinerMessage], None],
+    ) -> None:
+        self._send = send
         self._models = models
         self._reducer = reducer
         self._limit = limits.max_validations
@@ -56,8 +64,14 @@ class Validations:
             unpin(self._models, spec)
             self._runs.pop(key, None)
 
+        def cancel(client: ClientId) -> None:
+            if spec.kind is m.TaskKind.CHECK:
+                return  # what it loads meanwhile it needs all the same, and it is asked again
+            over = m.TaskCancelled(spec.session, spec.round, spec.kind, "the time for it is up")
+            self._send(client, over)
+
         pin(self._models, spec)
-        run = ValidationRun(spec, attached, closed)
+        run = ValidationRun(spec, attached, closed, cancel)
         if not run.state.over:
             self._runs[key] = run
             self._level.note(len(self._runs))

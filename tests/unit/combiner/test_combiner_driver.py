@@ -89,9 +89,11 @@ class Scene:
                       process, file)
         )  # fmt: skip
 
-    def validates(self, *clients: ClientId) -> AsyncIterator[m.ValidationEvent]:
+    def validates(
+        self, *clients: ClientId, deadline: float = 60.0, kind: m.TaskKind = m.TaskKind.VALIDATE
+    ) -> AsyncIterator[m.ValidationEvent]:
         return self.combiner.run_validation(
-            ValidationSpec(1, S, 1, digest_of(SMALL), len(SMALL), clients, "{}", 0, 60.0, SMALL)
+            ValidationSpec(1, S, 1, digest_of(SMALL), len(SMALL), clients, "{}", 0, deadline, SMALL, kind)
         )
 
     def time_is_up(self) -> None:
@@ -157,6 +159,31 @@ async def test_whoever_follows_a_validation_slowly_hears_everything_once(scene: 
     bob.reports()
     assert [type(event) async for event in events] == [m.ModelValidated, m.ValidationSealed]
     assert [type(event) async for event in again] == [m.ModelValidated, m.ValidationSealed]
+
+
+async def test_a_validation_that_nobody_waits_for_is_cancelled_and_a_check_goes_on(scene: Scene) -> None:
+    ann = await scene.attaches(ANN)
+    checked = [event async for event in scene.validates(ANN, deadline=0.0, kind=m.TaskKind.CHECK)]
+    validated = [event async for event in scene.validates(ANN, deadline=0.0)]
+    assert checked == validated == [m.ValidationSealed(0, (ANN,))]
+    said = [await ann.hears() for _ in range(3)]
+    assert [type(message) for message in said] == [m.Task, m.Task, m.TaskCancelled]
+    assert [message.kind for message in said if isinstance(message, m.TaskCancelled)] == [m.TaskKind.VALIDATE]
+
+
+async def test_who_comes_later_to_a_check_that_is_under_way_is_asked_too(scene: Scene) -> None:
+    ann = await scene.attaches(ANN)
+    events = scene.validates(ANN)
+    waiting = asyncio.ensure_future(anext(events))
+    assert isinstance(await ann.hears(), m.Task)
+    bob = await scene.attaches(BOB)
+    more = scene.validates(BOB)
+    later = asyncio.ensure_future(anext(more))
+    assert isinstance(await bob.hears(), m.Task)
+    bob.reports()
+    assert (await later).client == BOB == (await waiting).client
+    ann.reports()
+    assert [type(event) async for event in more] == [m.ModelValidated, m.ValidationSealed]
 
 
 async def test_an_ack_that_counts_an_open_part_settles_nobody(scene: Scene) -> None:
