@@ -45,7 +45,10 @@ def package() -> None:
 def init(folder: Path, as_json: bool) -> None:
     """Write a small package to start from: a fedn.yaml and an app.py that trains with numpy.
 
-    Example: fedn package init my-package
+    \b
+    Example:
+      fedn package init my-package
+      fedn run train --package my-package --data demo
     """
     from fedn.packages.starter import start_package
 

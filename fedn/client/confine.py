@@ -44,6 +44,10 @@ class _Beneath(ctypes.Structure):
     _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
 
 
+TRUNCATES = 3
+"""The version from which on Landlock keeps files from being emptied, too."""
+
+
 def landlock() -> int:
     """The version of Landlock that this kernel has; 0 for none."""
     if not sys.platform.startswith("linux"):

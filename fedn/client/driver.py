@@ -18,9 +18,10 @@ from typing import assert_never
 
 from fedn.client import events as ev
 from fedn.client import machine
+from fedn.client.hearing import check_told
 from fedn.client.noting import Notes
 from fedn.client.owner import Owner
-from fedn.client.worker import in_own_thread
+from fedn.client.worker import in_own_thread, reporting
 from fedn.domain import messages as m
 from fedn.domain.errors import (
     FednError,
@@ -256,6 +257,7 @@ class Client:
         self._outbox.put_nowait(None)
 
     def _receive(self, message: m.CombinerMessage) -> None:
+        check_told(message)
         match message:
             case m.Task() if reason := self._owner.objection(message):
                 self._do(ev.SendFailure(ev.key_of(message), reason))
@@ -348,7 +350,7 @@ class Client:
             with self._models.map(task.model) as model, self._package(task) as package:
                 if task.kind is not m.TaskKind.TRAIN:
                     report = partial(self._trainer.report, model, task, package)
-                    examples, metrics = await in_own_thread(report)
+                    examples, metrics = await reporting(report)
                     return ev.ModelEvaluated(ev.key_of(task), task.model, examples, finite_metrics(metrics))
                 header, file = await in_own_thread(partial(self._train, model, task, package))
         finally:

@@ -35,7 +35,8 @@ def raised(what: str, error: BaseException, share: bool) -> InvalidInput:
 
 def _remedy(what: str, module: str | None) -> str:
     extra = EXTRAS.get(str(module).partition(".")[0])
-    install = f"pip install 'fedn[{extra}]' on this client" if extra else "install it on this client"
+    install = f"pip install '.[{extra}]' in fedn's source tree" if extra else "install it"
+    install += " on this client"
     elsewhere = ", or name it under requirements in fedn.yaml" if what.startswith("package") else ""
     return install + elsewhere
 

@@ -83,7 +83,10 @@ def _dispatch(state: State, event: Event) -> Outcome:
             return _kept(state, header)
         case ModelEvaluated(key, model, examples, metrics):
             state = _free(state, key)
-            known = key in state.tasks
+            wanted = state.tasks.get(key)
+            if isinstance(wanted, Queued) and wanted.task.model != model:
+                return state, ()  # of another model, which nobody waits for any more
+            known = wanted is not None
             report = (SendReport(key, model, examples, metrics),) if known else ()
             return state.without(key), report
         case WorkFailed(key, reason, final):

@@ -31,7 +31,7 @@ from fedn.client.shelf import Shelf, Unpacked, empty_folder, remove
 from fedn.client.surroundings import Surroundings, is_path
 from fedn.client.trainer import no_validate
 from fedn.client.worker_main import SEED
-from fedn.client.written import read_update, read_written
+from fedn.client.written import hand_over, read_update, read_written
 from fedn.domain.errors import InvalidInput
 from fedn.domain.ids import ClientId, Digest
 from fedn.domain.messages import Task, TaskKind
@@ -251,7 +251,7 @@ class PackageTrainer:
         what = f"package.{name}()"
         with self._worker(job) as worker:
             files = Files(worker.work)
-            files.model_in.write_bytes(job.model)
+            hand_over(files.model_in, job.model)
             answer = worker.ask(self._order(job, name, files), job.stop, self._seconds(job))
             done = answer.get("done")
             if not isinstance(done, dict):
@@ -319,7 +319,7 @@ class PackageTrainer:
         files = Files(work)
         try:
             with disk_errors(work):
-                files.model_in.write_bytes(job.model)
+                hand_over(files.model_in, job.model)
                 files.config.write_text(json.dumps(dict(job.wanted.config)))
                 files.output.mkdir()
             values = files.placeholders(self._rules.data)
@@ -369,6 +369,10 @@ class PackageTrainer:
         if not confine.landlock():
             _log.warning("package code is not confined to its folders: this system has no Landlock")
             return False
+        if confine.landlock() < confine.TRUNCATES:
+            _log.warning(
+                "this system's Landlock is old: package code can empty files that its user may write"
+            )
         if not is_path(self._rules.data):
             _log.info("the data is no file or folder here; package code can read no others, either")
         return True

@@ -57,6 +57,8 @@ def place(root: Path, task: Task) -> Path:
 
 
 def _check(folder: Path) -> None:
+    if folder.is_symlink() or not folder.is_dir():
+        raise InvalidInput("output", "is not the folder that was there", "write files into it")
     for parent, folders, files in os.walk(folder):
         for path in (Path(parent) / name for name in (*folders, *files)):
             if path.is_symlink() or not (path.is_dir() or path.is_file()):

@@ -58,11 +58,16 @@ def _described(result: Any) -> str:
     return f"{len(result)} values" if isinstance(result, tuple) else f"one {type(result).__name__}"
 
 
+def _number_or_type(value: Any) -> str:
+    """What goes to the network of a value that is no good: never a text, which may be of the data."""
+    return f"{value:.6g}" if isinstance(value, Real) else f"a {type(value).__name__[:80]}"
+
+
 def examples_of(what: str, value: Any) -> int:
     """A number of examples from 1 on; raises InvalidInput."""
     whole = isinstance(value, Integral) and not isinstance(value, bool)
     if not whole or not 1 <= int(value) <= MAX_EXAMPLES:
-        problem = f"returned {str(value)[:80]!r} as the number of examples"
+        problem = f"returned {_number_or_type(value)} as the number of examples"
         raise InvalidInput(what, problem, f"give a whole number from 1 to {MAX_EXAMPLES}")
     return int(value)
 
@@ -74,7 +79,7 @@ def metrics_of(what: str, metrics: Any) -> Mapping[str, float]:
         raise InvalidInput(what, problem, "give a dict of name to number")
     for name, value in metrics.items():
         if not isinstance(name, str) or not isinstance(value, Real):
-            problem = f"returned {str(value)[:80]!r} as metric {str(name)[:80]!r}"
+            problem = f"returned {_number_or_type(value)} as a metric"
             raise InvalidInput(what, problem, "metrics are numbers under names")
     try:
         return finite_metrics(check_metrics(metrics))

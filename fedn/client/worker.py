@@ -7,13 +7,17 @@ trained but not yet in the journal is then trained again, as after a crash.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from fedn.domain.errors import InvalidInput, StoreUnavailable
+
 T = TypeVar("T")
+_log = logging.getLogger("fedn.client")
 
 
 async def in_own_thread(work: Callable[[], T]) -> T:
@@ -40,6 +44,15 @@ async def in_own_thread(work: Callable[[], T]) -> T:
 
     threading.Thread(target=run, name="training", daemon=True).start()
     return await done
+
+
+async def reporting(work: Callable[[], T]) -> T:
+    """As `in_own_thread`, for a report. That it found no room is final: nobody waits until there is some."""
+    try:
+        return await in_own_thread(work)
+    except StoreUnavailable as error:
+        _log.error("no room for a report: %s", error.message)
+        raise InvalidInput("report", "found no room on this client's disk", "see its log") from None
 
 
 def _harmless(error: BaseException) -> Exception:

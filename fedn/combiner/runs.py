@@ -193,7 +193,9 @@ class ValidationRun:
         before = self.state.waiting
         self.state = va.extend(self.state, spec, attached, asyncio.get_running_loop().time())
         self._timer.set(self.state.closes_at, self._tick)
-        return self.state.waiting - before
+        new = self.state.waiting - before
+        self._said = [s for s in self._said if not (isinstance(s, m.ClientFailed) and s.client in new)]
+        return new
 
     def _say(self, said: m.ModelValidated | m.ClientFailed) -> None:
         self._said.append(said)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fedn.domain.ids import ClientId
+from fedn.domain.messages import TaskKind
 from fedn.domain.round import ValidationSpec
 
 
@@ -40,7 +41,8 @@ def open_validation(spec: ValidationSpec, attached: frozenset[ClientId], now: fl
 def extend(state: Validation, spec: ValidationSpec, attached: frozenset[ClientId], now: float) -> Validation:
     """A later call lists more clients: those of them that are here are asked, too."""
     clients = tuple(dict.fromkeys([*state.spec.clients, *spec.clients]))
-    new = frozenset(spec.clients) & attached - state.asked
+    known = state.waiting | state.reported if spec.kind is TaskKind.CHECK else state.asked
+    new = frozenset(spec.clients) & attached - known  # who failed a check may have been mended since
     return replace(
         state, spec=replace(state.spec, clients=clients), asked=state.asked | new,
         waiting=state.waiting | new,

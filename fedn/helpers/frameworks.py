@@ -23,7 +23,7 @@ def framework(module: str, helper: str) -> Any:
         return import_module(module)
     except ImportError as error:
         problem = f"{helper!r} needs {module}, which can't be imported: {error}"
-        raise InvalidInput("helper", problem, f"pip install 'fedn[{helper}]'") from error
+        raise InvalidInput("helper", problem, f"pip install '.[{helper}]' in fedn's source tree") from error
 
 
 def fresh(app: Any, helper: str, kind: str) -> Any:

@@ -25,7 +25,7 @@ def library(module: str, name: str) -> Any:
         return import_module(module)
     except ImportError as error:
         problem = f"{name!r} needs {module}, which can't be imported: {error}"
-        raise InvalidInput("observers", problem, f"pip install 'fedn[{name}]'") from error
+        raise InvalidInput("observers", problem, f"pip install '.[{name}]' in fedn's source tree") from error
 
 
 def numbers(event: str, fields: Mapping[str, Any]) -> dict[str, float]:

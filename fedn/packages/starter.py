@@ -1,4 +1,4 @@
-"""A package to start from, for `fedn package init`: linear regression in numpy, with made-up data."""
+"""A package to start from, for `fedn package init`: linear regression in numpy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from fedn.domain.errors import InvalidInput
 from fedn.domain.ids import check_id
 from fedn.packages.manifest import MANIFEST
+from fedn.packages.packing import IGNORE
 from fedn.stores.disk import disk_errors, make_directory
 
 _MANIFEST = """\
@@ -17,6 +18,7 @@ entry_points:
   startup: {{python: "app:startup"}}   # once per worker; what it returns is handed on as data
   train: {{python: "app:train"}}
   validate: {{python: "app:validate"}}
+  build: {{python: "app:build"}}       # the model to start from
 hyperparameters: {{learning_rate: 0.1, steps: 20}}
 # requirements: [scipy>=1.11]       # installed into an environment of its own
 """
@@ -30,10 +32,16 @@ TRUE_WEIGHTS = np.array([3.0, -2.0, 0.5])
 
 
 def startup(data):
-    """Read the client's own data; `data` is the path that its owner gave. Here it is made up."""
-    random = np.random.default_rng()
-    x = random.normal(size=(100, 3))
-    return x, x @ TRUE_WEIGHTS + 1.0
+    """Read the client's own data: `data` is what its owner gave with --data; for 'demo' it is made up."""
+    if data == "demo":
+        x = np.random.default_rng().normal(size=(100, 3))
+        return x, x @ TRUE_WEIGHTS + 1.0
+    with np.load(data) as file:
+        return file["x"], file["y"]
+
+
+def build():
+    return {"weights": np.zeros(3), "bias": np.zeros(())}
 
 
 def train(model, data, config):
@@ -52,6 +60,17 @@ def validate(model, data):
 '''
 
 
+_IGNORE = """\
+# Left out of the package: data and models have their own ways.
+*.csv
+*.npz
+*.parquet
+*.safetensors
+fedn-data/
+fedn-run/
+"""
+
+
 def start_package(folder: Path) -> list[Path]:
     """Write a small package into ``folder``, which is made if need be; returns the files.
 
@@ -59,7 +78,11 @@ def start_package(folder: Path) -> list[Path]:
     StoreUnavailable if they can't be written.
     """
     name = check_id("DIR", folder.absolute().name)
-    texts = {folder / MANIFEST: _MANIFEST.format(name=name), folder / "app.py": _APP}
+    texts = {
+        folder / MANIFEST: _MANIFEST.format(name=name),
+        folder / "app.py": _APP,
+        folder / IGNORE: _IGNORE,
+    }
     for path in texts:
         if path.exists():
             raise InvalidInput(str(path), "is there already", "give a folder without it")

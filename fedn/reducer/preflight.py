@@ -60,7 +60,7 @@ class Preflight:
     def reason(self) -> str:
         """In words, who is checking or can't take part; '' if nobody."""
         said = []
-        if self.together and self.asked:
+        if self.asked and (self.together or not self.fit):
             said.append("clients are checking whether they can take part")
         if self.unfit:
             client, why = min(self.unfit.items())

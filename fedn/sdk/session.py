@@ -88,7 +88,8 @@ class Session:
         try:
             import pandas
         except ImportError:
-            raise InvalidInput("metrics", "need pandas", "pip install 'fedn[pandas]'") from None
+            remedy = "pip install '.[pandas]' in fedn's source tree"
+            raise InvalidInput("metrics", "need pandas", remedy) from None
         rows = [
             (row["round"], row["kind"], row["client"], row["examples"], name, value)
             for row in self._metric_rows()

@@ -128,6 +128,8 @@ class Network:
             [sys.executable, "-m", "fedn", *words], cwd=self.home / machine, env=self.environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
         ) as popen:  # fmt: skip
+            with suppress(OSError):
+                self.arguments.add(Path(f"/proc/{popen.pid}/cmdline").read_bytes())
             self.look_at_arguments()
             try:
                 out, err = popen.communicate(timeout=PATIENCE)

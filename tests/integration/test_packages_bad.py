@@ -59,7 +59,7 @@ METRICS = "echo '{\"examples\": 1}' > <metrics_out>"
         ("cp <model_in> <model_out>; echo nothing > <metrics_out>", "wrote metrics that are not JSON"),
         ("cp <model_in> <model_out>; echo '[1]' > <metrics_out>", "wrote metrics of another form"),
         ("cp <model_in> <model_out>; echo '{\"loss\": 1}' > <metrics_out>", "wrote metrics of another form"),
-        ("cp <model_in> <model_out>; echo '{\"examples\": 0}' > <metrics_out>", "returned '0' as the number"),
+        ("cp <model_in> <model_out>; echo '{\"examples\": 0}' > <metrics_out>", "returned 0 as the number"),
         (
             "cp <model_in> <model_out>; head -c 100000 /dev/zero > <metrics_out>",
             "not 1 to 65536 — write JSON",

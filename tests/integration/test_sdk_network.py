@@ -273,7 +273,8 @@ def test_a_framework_model_needs_its_build(network, tmp_path):
 
 def test_ctrl_c_ends_run_in_order(network, tmp_path):
     script = f"""
-import fedn
+import fedn, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
 client = fedn.Client({network.url!r}, name="ann", state_dir={str(tmp_path)!r})
 client.train(lambda model, config: (model, 1))
 client.run()
@@ -281,9 +282,12 @@ print("done")
 """
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        network.wait_for(1, PATIENCE)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=PATIENCE)
+        try:
+            network.wait_for(1, PATIENCE)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
     assert (process.returncode, out, "Traceback" in err) == (0, "done\n", False), err
     until(lambda: not network.clients())
 

@@ -47,7 +47,8 @@ def check_plot(path: Path) -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise InvalidInput("plot", "needs matplotlib, which is missing", "pip install 'fedn[plot]'") from None
+        remedy = "pip install '.[plot]' in fedn's source tree"
+        raise InvalidInput("plot", "needs matplotlib, which is missing", remedy) from None
 
 
 def draw(counted: Distribution, path: Path, title: str = "") -> None:

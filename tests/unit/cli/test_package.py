@@ -97,14 +97,16 @@ def test_a_bad_file_is_refused_before_it_travels(alone, tmp_path, command):
 def test_init_writes_a_package_that_is_good_and_trains(alone, tmp_path):
     folder = tmp_path / "my-package"
     files = alone.json("package", "init", folder)["files"]
-    assert files == [str(folder / "fedn.yaml"), str(folder / "app.py")]
+    assert files == [str(folder / name) for name in ("fedn.yaml", "app.py", ".fednignore")]
+    np.savez(folder / "mine.npz", x=np.ones((2, 3)), y=np.ones(2))
     alone.good("package", "create", folder, "-o", tmp_path / "p.tar")
     manifest = extract(tmp_path / "p.tar", tmp_path / "out").manifest
     spec = spec_from_file_location("starter_app", tmp_path / "out" / "app.py")
     app = module_from_spec(spec)
     spec.loader.exec_module(app)
-    data = app.startup(None)
-    model = {"weights": np.zeros(3), "bias": np.zeros(())}
+    assert not (tmp_path / "out" / "mine.npz").exists()
+    assert [len(part) for part in app.startup(str(folder / "mine.npz"))] == [2, 2]
+    data, model = app.startup("demo"), app.build()
     before = app.validate(model, data)[1]["rmse"]
     model, examples = app.train(model, data, dict(manifest.hyperparameters))
     assert app.validate(model, data) == (examples, pytest.approx({"rmse": 0.0}, abs=before / 2))

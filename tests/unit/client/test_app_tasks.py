@@ -154,7 +154,7 @@ def test_fedprox_holds_a_training_near_the_global_model() -> None:
         (
             ModuleNotFoundError("no", name="torch.nn"),
             "needs the module torch.nn",
-            "pip install 'fedn[torch]'",
+            "pip install '.[torch]'",
         ),
         (ModuleNotFoundError("no", name="a secret"), "raised ModuleNotFoundError —", ": no —"),
     ],

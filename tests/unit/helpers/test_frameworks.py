@@ -42,6 +42,6 @@ def test_a_missing_framework_is_named_with_its_extra(bare_packages: Path) -> Non
     )  # fmt: skip
     assert run.stdout.splitlines() == [
         f"helper: '{extra}' needs {extra}, which can't be imported: No module named '{extra}' — "
-        f"pip install 'fedn[{extra}]'"
+        f"pip install '.[{extra}]' in fedn's source tree"
         for extra in ("keras", "torch", "sklearn")
     ] + ["loaded:"]

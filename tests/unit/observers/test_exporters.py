@@ -193,5 +193,5 @@ async def test_a_real_session_is_read_by_mlflow(tmp_path, mlflow) -> None:
 def test_a_missing_library_names_the_extra(tmp_path, monkeypatch, kind, modules, extra) -> None:
     for module in modules:
         monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InvalidInput, match=rf"pip install 'fedn\[{extra}\]'"):
+    with pytest.raises(InvalidInput, match=rf"pip install '\.\[{extra}\]'"):
         kind(str(tmp_path))

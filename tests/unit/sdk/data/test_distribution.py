@@ -77,7 +77,7 @@ def test_a_plot_that_can_not_be_drawn_says_why(tmp_path, monkeypatch):
     with pytest.raises(InvalidInput, match=r"can't be written .No such file"):
         fedn.data.plot([1], [[0]], tmp_path / "nowhere" / "x.png")
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as where it is not installed
-    with pytest.raises(InvalidInput, match=r"plot: needs matplotlib.*pip install 'fedn\[plot\]'"):
+    with pytest.raises(InvalidInput, match=r"plot: needs matplotlib.*pip install '\.\[plot\]'"):
         fedn.data.plot([1], [[0]], tmp_path / "x.png")
 
 
