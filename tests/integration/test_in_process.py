@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedn.combiner.limits import Limits as CombinerLimits
 from fedn.domain.errors import Conflict, Unavailable
 from fedn.domain.ids import Incarnation
 from fedn.domain.messages import RoundAborted
 from fedn.domain.round import RoundSpec
+from fedn.reducer.federation import Limits as ReducerLimits
 from fedn.stores.trail import verify_trail
 from fedn.testing.federation import Federation
 
@@ -315,7 +317,8 @@ async def test_a_late_copy_of_a_call_opens_nothing_again(tmp_path: Path) -> None
 
 
 async def test_a_client_whose_link_broke_or_that_died_goes_on_where_its_round_waits(tmp_path: Path) -> None:
-    async with Federation(tmp_path) as federation:
+    patient = ReducerLimits(combiner_grace=10.0, client_grace=10.0), CombinerLimits(client_grace=10.0)
+    async with Federation(tmp_path, *patient) as federation:  # this is not about who is slow to come back
         apps = await grow(federation, combiners=2, clients=3, closed=True)  # two at combiner-1
         await federation.start_session(SEED, rounds=1, min_clients=3)
         await federation.story.until("round_opened")
