@@ -214,7 +214,8 @@ def test_what_a_callback_raises_ends_it():
 
 def test_ctrl_c_ends_it_at_once():
     script = """
-import threading, fedn, numpy
+import signal, threading, fedn, numpy
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background has it ignored
 def train(model, data, config):
     print("training", flush=True)
     threading.Event().wait()
@@ -222,10 +223,13 @@ fedn.fit({"w": numpy.zeros(1)}, [1, 2], train=train)
 """
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "training\n"
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "training\n"
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode != 0
     assert err.rstrip().endswith("KeyboardInterrupt")
 
