@@ -1,0 +1,90 @@
+"""The settings of a reducer: ``settings-reducer.yaml``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+from pydantic import ByteSize, model_validator
+
+from fedn.config.base import Listener, setting
+from fedn.config.checks import check_insecure, check_listen
+from fedn.domain.errors import InvalidConfig
+
+
+class ReducerSettings(Listener):
+    """The reducer: REST API, control loop and model trail."""
+
+    tier: ClassVar[str] = "reducer"
+
+    port: int = setting(8090, "Port of the REST API and the status page; 0 for any.", ge=0, le=65535)
+    state_store: str = setting(
+        "sqlite:///fedn-data/reducer/state.db",
+        "Where sessions, trail and metrics are "
+        "kept: sqlite:///relative/path, sqlite:////absolute/path or memory:// (gone at exit).",
+        min_length=1,
+    )
+    model_store: str = setting(
+        "file:fedn-data/reducer/models",
+        "Where models are kept: file:relative/path, file:///absolute/path or memory:// (gone at exit).",
+        min_length=1,
+    )
+    max_model_bytes: ByteSize = setting(
+        4 * 2**30, "Largest model that may be seeded, in bytes or as '4GiB'.", gt=0
+    )
+    event_streams: int = setting(32, "Live event streams at once; fewer than http_threads.", ge=1, le=1000)
+    http_threads: int = setting(48, "Threads that answer HTTP requests.", ge=2, le=1000)
+    command_queue: int = setting(256, "Commands that may wait for the control loop.", ge=1, le=100_000)
+    combiner_grace: float = setting(
+        3.0, "Seconds that an unreachable combiner is given before its round is fenced.", gt=0, le=3600
+    )
+    client_grace: float = setting(
+        5.0, "Seconds that clients of a lost combiner are given to reappear.", gt=0, le=3600
+    )
+    network_dir: str = setting(
+        "", "Folder that `fedn network init` made; empty for a network without identity."
+    )
+    certificate_hours: float = setting(
+        24.0, "Hours that a certificate of a client or combiner lives; it is renewed halfway.", gt=0, le=8760
+    )
+    https_certificate: str = setting(
+        "",
+        "PEM file of a certificate that browsers know already, with its chain; empty for the network's own.",
+    )
+    https_key: str = setting("", "PEM file of the key of https_certificate.")
+    observers: Sequence[str] = setting(
+        [],
+        "Where sessions are told of, too, as name:location: tensorboard:FOLDER, or mlflow: and the address "
+        "or folder of a tracking store; none for nowhere.",
+        max_length=8,
+    )
+
+    @model_validator(mode="after")
+    def _told(self) -> Self:
+        for observer in self.observers:
+            if not re.fullmatch(r"[\w.-]+:.+", observer):
+                remedy = "give name:location, such as tensorboard:runs"
+                raise InvalidConfig("observers", f"{observer!r} names no location", remedy)
+        return self
+
+    @model_validator(mode="after")
+    def _identity(self) -> Self:
+        check_insecure(self, bool(self.network_dir))
+        check_listen(self, bool(self.network_dir), "give network_dir, which `fedn network init` makes")
+        if bool(self.https_certificate) != bool(self.https_key):
+            missing = "https_key" if self.https_certificate else "https_certificate"
+            raise InvalidConfig(missing, "is missing", "https_certificate and https_key go together")
+        if self.https_certificate and not self.network_dir:
+            raise InvalidConfig("https_certificate", "needs network_dir", "make one with `fedn network init`")
+        return self
+
+    @model_validator(mode="after")
+    def _threads_left(self) -> Self:
+        if self.event_streams >= self.http_threads:
+            raise InvalidConfig(
+                "event_streams",
+                f"{self.event_streams} streams would take all {self.http_threads} http_threads",
+                "lower event_streams or raise http_threads",
+            )
+        return self
