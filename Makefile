@@ -20,7 +20,7 @@ SANDBOX_FLAGS := $(if $(EXAMPLE),--example $(EXAMPLE)) $(if $(ROUNDS),--rounds $
 CHAOS_FLAGS := $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check test fuzz sandbox proto proto-check golden format bench chaos mutants search dist clean
+.PHONY: help dev check test fuzz sandbox proto proto-check golden format bench chaos mutants search env rehearse dist clean
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,16 @@ search: $(VENV)/.dev ## Walk through every course that one round can take, and c
 
 mutants: $(VENV)/.dev ## Break the promises one by one, and see that the chaos suite notices
 	@exec $(PY) tests/chaos/mutants.py $(ARGS)
+
+env: ## Write .env for the containers: .env.example with a random password behind every bare `=`
+	@test ! -e .env || { echo ".env is there already; it is left as it is"; exit 1; }
+	@umask 077; while IFS= read -r line; do case "$$line" in \
+		[A-Z]*=) echo "$$line$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')";; \
+		*) printf '%s\n' "$$line";; esac; done < .env.example > .env
+	@echo "Passwords are in .env, which only you can read."
+
+rehearse: $(VENV)/.dev ## Run the containers' own files without an engine, and train with them (needs root)
+	@exec $(PY) tests/rehearsal/rehearse.py $(ARGS)
 
 dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(PY) -m build --no-isolation

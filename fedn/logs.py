@@ -2,7 +2,8 @@
 
 ``time level component message key=value…``; session, round, combiner and client come first among
 the keys. They are given where something is logged: ``log.info("sealed", extra={"round": 3})``. The
-secret of a join token is blotted out wherever one turns up; every line of an insecure process says so.
+secret of a join token and the signature of a store's address are blotted out wherever one turns up; every
+line of an insecure process says so.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any, TextIO
 CONTEXT = ("session", "round", "combiner", "client")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _TOKEN = re.compile(r"(fedn1\.[0-9a-f]{64}\.[0-9a-f]{16}\.)[A-Za-z0-9_-]+")
+_SIGNATURE = re.compile(r"(X-Amz-(?:Signature|Security-Token)=)[^&\s\"'<>]+", re.IGNORECASE)
 
 
 def configure(
@@ -36,7 +38,7 @@ def configure(
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    for chatty in ("httpx", "httpcore", "asyncio", "werkzeug"):
+    for chatty in ("httpx", "httpcore", "urllib3", "asyncio", "werkzeug"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
 
 
@@ -104,8 +106,9 @@ class JsonLines(logging.Formatter):
 
 
 def _blotted(line: str) -> str:
-    """Without the secret of any token in it."""
-    return _TOKEN.sub(r"\1***", line) if "fedn1." in line else line
+    """Without the secret of any token in it, or what makes an address of a store a right to read."""
+    line = _TOKEN.sub(r"\1***", line) if "fedn1." in line else line
+    return _SIGNATURE.sub(r"\1***", line)
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -191,6 +191,15 @@ class MetricRow:
     metrics: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class BlobInfo:
+    """A blob as its store knows it. ``written_at``: Unix time of the last `put` of it."""
+
+    digest: Digest
+    size: int
+    written_at: float
+
+
 class IdentityStore(Protocol):
     """Tokens, members, audit log. Every write is durable when the call returns; safe from many threads.
 
@@ -257,6 +266,55 @@ class IdentityStore(Protocol):
     def raw_audit(self, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, bytes]]:
         """(number, stored digest, stored bytes), neither read nor checked."""
 
+    def forget_name(self, role: Role, member: str, note: AuditNote | None = None) -> Member:
+        """Drop what people call a member: its name and labels become empty. Raises NotFound."""
+
+    def import_identity(
+        self,
+        tokens: Sequence[Token] = (),
+        members: Sequence[Member] = (),
+        audit: Sequence[tuple[int, str, bytes]] = (),
+    ) -> None:
+        """Take over a page of another store's rows as they are, in one step; for `fedn store copy`.
+
+        Tokens (by id) and members (by role and id) are as given then, uses and revocations included; given
+        in the other order than listed, so that of equal times the last one given is listed first. ``audit``
+        are rows of `raw_audit`, neither read nor checked: the very same again change nothing; Conflict for
+        other bytes under a number that is there. Raises InvalidInput.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who leads: ``holder``, in this ``term``, for ``left`` seconds more unless it renews."""
+
+    holder: str
+    term: int
+    left: float
+
+
+class Leadership(Protocol):
+    """Which reducer is in charge of a state store: one at a time, by a lease whose term is its fencing token.
+
+    Time is the store's, or that of the one machine that has it. Raises StoreUnavailable.
+    """
+
+    def take(self, holder: str, seconds: float, instead_of: str = "") -> Lease:
+        """Lead for ``seconds`` in the next term, unless another leads; returns who does.
+
+        A lease that ``holder`` itself has, and one of ``instead_of``, who is known to be dead, is not
+        waited for.
+        """
+
+    def renew(self, lease: Lease, seconds: float) -> None:
+        """Lead for ``seconds`` from now on, also if the lease had run out and nobody took it.
+
+        Raises StaleTerm if a newer term was taken.
+        """
+
+    def give_up(self, lease: Lease) -> None:
+        """Let another one lead at once; nothing happens to a lease that is over."""
+
 
 class StateStore(Protocol):
     """Sessions, trail, metrics, network. Every write is durable when the call returns.
@@ -268,11 +326,27 @@ class StateStore(Protocol):
     def identity(self) -> IdentityStore:
         """Who is who, kept in the same place."""
 
+    @property
+    def leadership(self) -> Leadership:
+        """Which reducer is in charge, kept in the same place."""
+
     def take_term(self) -> int:
-        """Become the reducer in charge: the next term, higher than any before."""
+        """The next term, higher than any before, whoever leads; a lease that somebody has is over then."""
+
+    def newest_term(self) -> int:
+        """The highest term that was taken; 0 before the first."""
+
+    def raise_term(self, term: int) -> None:
+        """Every `take_term` from now on gives more than ``term``; a lower one than the newest does nothing.
+
+        It is a write for those who may write: ``raise_term(0)`` changes nothing and shows that one may.
+        """
 
     def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
-        """Create a session with its round-0 record. Raises Conflict if the id exists."""
+        """Create a session with its round-0 record.
+
+        Raises Conflict if the id exists, and, in the same step, if the record's model is marked as pruned.
+        """
 
     def set_session_state(self, session: SessionId, state: str, reason: str, term: int) -> None:
         """Raises StaleTerm if a newer term was taken."""
@@ -286,7 +360,8 @@ class StateStore(Protocol):
         """Append a record and move the head, in one step.
 
         Raises TrailConflict unless the record's parent is the head and its round the next one, and
-        StaleTerm if a newer term was taken. Committing the very same bytes again returns the head.
+        StaleTerm if a newer term was taken. Committing the very same bytes again returns the head. The
+        model is not marked as pruned then.
         """
 
     def record(self, session: SessionId, round: int) -> StoredRecord: ...
@@ -305,8 +380,41 @@ class StateStore(Protocol):
     def metrics(self, session: SessionId, after: int = -1, limit: int = 10_000) -> Sequence[MetricRow]:
         """Rows of rounds > after, by round, kind, client."""
 
+    def remove_session(self, session: SessionId) -> None:
+        """Drop a session with its records and metrics; other sessions are as they were.
+
+        Raises Conflict unless its state is one of `fedn.domain.round.OVER`, which is seen in the same step
+        as it goes. What breaks off leaves a session that this can be called for again; NotFound says that
+        nothing of it is left.
+        """
+
+    def forget_metrics(self, client: ClientId) -> int:
+        """Drop every metric row of a client, in all sessions; returns how many there were."""
+
+    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
+        """Take over a page of another store's session, in one step; for `fedn store copy`.
+
+        The session is as ``info`` says then (name, plan, state, reason, created_at, head), whether it was
+        there or not, and whatever its head: that may be ahead of the rows. ``rows`` are those of
+        `raw_records`, kept as they are, neither read nor checked: damage is copied too, and found by who
+        verifies. The very same rows again change nothing; Conflict for other bytes of a round that is
+        there, and then nothing is changed.
+        """
+
+    def mark_pruned(self, digests: Collection[Digest], at: float) -> None:
+        """Note that these blobs are being removed on purpose; marked before, one keeps its first time."""
+
+    def unmark_pruned(self, digests: Collection[Digest]) -> None:
+        """They stay after all, or are there again. Nothing happens for those that are not marked."""
+
+    def pruned(self, digest: Digest) -> float | None:
+        """When a blob was removed on purpose (Unix time); None if it was not."""
+
+    def pruned_marks(self, after: str = "", limit: int = 1000) -> Sequence[tuple[Digest, float]]:
+        """(digest, when) of marked blobs with digests > after, by digest."""
+
     def add_model(self, info: ModelInfo) -> None:
-        """Idempotent by digest: added again it has its newest name and time."""
+        """Idempotent by digest: added again it has its newest name and time. Not marked as pruned then."""
 
     def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
         """Newest first."""
@@ -331,7 +439,11 @@ class ModelStore(Protocol):
     """Blobs by sha256, written once, checked on write. Safe to use from many threads."""
 
     def put(self, chunks: Iterable[Buffer], expected: Digest | None = None) -> tuple[Digest, int]:
-        """Store a blob durably; returns (digest, size). Raises Damaged if it is not ``expected``."""
+        """Store a blob durably; returns (digest, size). Raises Damaged if it is not ``expected``.
+
+        A blob that is there already counts as written now, too: who removes old blobs that nobody names
+        goes by that, and takes none that is about to be named.
+        """
 
     def size(self, digest: Digest) -> int:
         """Raises NotFound."""
@@ -348,7 +460,24 @@ class ModelStore(Protocol):
     def digests(self) -> Iterator[Digest]:
         """Every blob there is."""
 
+    def blobs(self) -> Iterator[BlobInfo]:
+        """Every blob there is, with its size and time; one that goes meanwhile may be left out."""
+
+    def blob(self, digest: Digest) -> BlobInfo:
+        """Raises NotFound."""
+
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Presigning(Protocol):
+    """A model store that others may read a blob from for a while, without any right of their own."""
+
+    def url(self, digest: Digest, seconds: int) -> str:
+        """An address that gives the blob to whoever knows it, for so long; '' if they can't reach the store.
+
+        It is a secret: it is never logged.
+        """
 
 
 # --- links -----------------------------------------------------------------------------------------
@@ -491,9 +620,10 @@ class Trained:
 
 
 __all__ = [
-    "Aggregator", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink", "Dial",
-    "Exporter", "Helper",
-    "IdentityStore", "Journal", "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PackageInfo",
-    "PartHeader", "ReducerLink", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained",
-    "Trainer", "Vector",
+    "Aggregator", "BlobInfo", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink",
+    "Dial", "Exporter", "Helper",
+    "IdentityStore", "Journal", "Leadership", "Lease",
+    "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PackageInfo",
+    "PartHeader", "Presigning", "ReducerLink", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors",
+    "Trained", "Trainer", "Vector",
 ]  # fmt: skip

@@ -42,12 +42,14 @@ class Which:
 
     def __init__(self, file: Path | None, state_dir: Path | None, name: str | None) -> None:
         from fedn.config import ClientSettings, gather
+        from fedn.domain.slots import SLOT
 
         flags = {key: value for key, value in (("state_dir", state_dir), ("name", name)) if value is not None}
         given = gather(ClientSettings, file, flags, {})
         default = ClientSettings.model_fields["state_dir"].default
         self.folder = Path(str(given["state_dir"].value) if "state_dir" in given else default)
-        self.name = str(given["name"].value) if "name" in given else ""
+        said = str(given["name"].value) if "name" in given else ""
+        self.name = "" if SLOT in said else said  # of which there may be several
 
     def one(self) -> Home:
         """The client that is meant. Raises NotFound, and InvalidInput if it could be several."""

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fedn.cli import screen
 from fedn.cli.options import Where, remote
-from fedn.domain.errors import InvalidInput
+from fedn.cli.store_places import Places, bars, check_places, noted, on_stores, opened
+from fedn.domain.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from fedn.ports import SessionInfo, StateStore
+    from fedn.stores.retention import Pruned
 
 
 @click.group()
 def trail() -> None:
-    """Show and verify the model trail of a session: who contributed to which model.
+    """Show, verify and prune the model trail of a session: who contributed to which model.
 
     Example: fedn trail verify 3f2a
     """
@@ -22,14 +29,19 @@ def trail() -> None:
 @trail.command()
 @click.argument("session_id", metavar="SESSION")
 @click.option("--round", "number", type=click.IntRange(min=0), help="One round, with every contributor.")
+@click.option("--after", type=click.IntRange(min=-1), default=-1, help="Begin behind this round.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most so many rounds; without it all.")
 @remote
-def show(session_id: str, number: int | None, at: Where, as_json: bool) -> None:
+def show(
+    session_id: str, number: int | None, after: int, limit: int | None, at: Where, as_json: bool
+) -> None:
     """Show the trail: every committed round with its digest, parent, model and contributors.
 
     \b
     Examples:
       fedn trail show 3f2a
       fedn trail show 3f2a --round 3
+      fedn trail show 3f2a --after 9900
     """
     from fedn.cli.rest_client import connect
 
@@ -38,17 +50,13 @@ def show(session_id: str, number: int | None, at: Where, as_json: bool) -> None:
         if number is not None:
             _one(reducer.get(f"{path}/rounds/{number}"), as_json)
             return
-        records = list(reducer.pages(f"{path}/trail", "records"))
-    if as_json:
-        screen.put_json(
-            {"session": records[0]["record"]["session"] if records else session_id, "records": records}
-        )
-        return
-    screen.table(
-        ("Round", "Record", "Parent", "Model", "Clients", "Examples", "Committed"),
-        map(_row, records),
-        "No records.",
-    )
+        records = islice(reducer.pages(f"{path}/trail", "records", after), limit)
+        if as_json:
+            screen.put_json({"session": path.removeprefix("/sessions/"), "records": list(records)})
+            return
+        rows = list(map(_row, records))  # a long trail is never here in one piece
+    columns = ("Round", "Record", "Parent", "Model", "Clients", "Examples", "Committed")
+    screen.table(columns, rows, "No records.")
 
 
 def _row(item: dict[str, Any]) -> tuple[Any, ...]:
@@ -130,6 +138,7 @@ def _here(session_id: str, state_url: str, models_url: str) -> dict[str, Any]:
     from fedn.stores import open_models, open_state
     from fedn.stores.trail import verify_trail
 
+    check_places({"--state": state_url, "--models": models_url})
     with (
         closing(open_state(state_url, read_only=True)) as state,
         closing(open_models(models_url, read_only=True)) as models,
@@ -141,8 +150,103 @@ def _here(session_id: str, state_url: str, models_url: str) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any]) -> None:
+    for note in report["notes"]:
+        click.echo(screen.clean(note))
     for problem in report["problems"]:
         click.secho(screen.clean(problem), fg="red")
     verdict = "is whole" if report["ok"] else f"is damaged: {len(report['problems'])} problems"
     click.secho(f"The trail of {report['session']} {verdict}.", fg="green" if report["ok"] else "red")
     click.echo(f"{report['rounds']} records and {report['models']} models checked. Head {report['head']}")
+
+
+@trail.command()
+@click.option(
+    "--keep-last",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="N",
+    help="Keep the models of a session's newest N rounds.",
+)
+@click.option("--keep-best", is_flag=True, help="Keep the best one, as `fedn session show` says it.")
+@click.option(
+    "--keep-every",
+    type=click.IntRange(min=1),
+    metavar="K",
+    help="Keep every K-th round's, the seed included.",
+)
+@click.option(
+    "--session", "session_id", metavar="SESSION", help="Only this session's; without it every one's."
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Leave what was written since.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
+@on_stores
+def prune(
+    keep_last: int, keep_best: bool, keep_every: int | None, session_id: str | None, grace: float,
+    dry_run: bool, places: Places, as_json: bool,
+) -> None:  # fmt: skip
+    """Remove old models to save room; every record stays, and the trail verifies as before.
+
+    Works on the stores themselves (see `fedn store --help`), also beside a running reducer. Never goes: the
+    newest model of a session, what another session has or keeps, a seed from the list of models, and the
+    newest three and the seed of a session that goes on. `fedn trail verify` says when models were pruned.
+
+    \b
+    Examples:
+      fedn trail prune --keep-last 10 --keep-best --dry-run
+      fedn trail prune --keep-last 10 --keep-every 100 -c settings-reducer.yaml
+      fedn trail prune --keep-last 1 --session 3f2a --state sqlite:///fedn-data/reducer/state.db \\
+          --models file:fedn-data/reducer/models
+    """
+    import time
+    from dataclasses import asdict
+
+    from fedn.cli.rest_client import only
+    from fedn.domain.ids import SessionId
+    from fedn.stores import retention
+
+    rule = retention.Rule(keep_last, keep_every or 0)
+    with opened(places, write=not dry_run) as (state, models), bars(as_json) as told:
+        if keep_best:
+            rule = retention.Rule(keep_last, keep_every or 0, partial(_best, state))
+        ids = [info.session for info in state.sessions()]
+        chosen = [SessionId(only("session", session_id, ids, "fedn session list"))] if session_id else []
+        report = retention.prune(
+            state, models, rule, time.time(), only=chosen, grace=grace, dry_run=dry_run, told=told
+        )
+        if report.digests and not dry_run:
+            what = {"models": report.models, "keep_last": keep_last, "keep_every": keep_every or 0}
+            note = noted("models_pruned", chosen[0] if chosen else "all sessions", **what)
+            state.identity.append_audit(note)
+    if as_json:
+        screen.put_json(asdict(report))
+    else:
+        _print_pruned(report, grace)
+
+
+def _best(state: StateStore, info: SessionInfo) -> int | None:
+    from fedn.reducer.metrics import best_model
+
+    try:
+        return best_model(state, info).round
+    except NotFound:
+        return None
+
+
+def _print_pruned(report: Pruned, grace: float) -> None:
+    what = screen.counted(report.models, "model")
+    if report.optimizer_states:
+        what += f" and {screen.counted(report.optimizer_states, 'optimizer state')}"
+    of = f"{what} of {screen.counted(report.sessions, 'session')}, {screen.bytes_of(report.bytes)}"
+    click.echo(f"Would remove {of}." if report.dry_run else f"Removed {of}.")
+    if report.recent:
+        left = screen.counted(report.recent, "model")
+        screen.note(f"Left alone: {left} written in the last {grace:g} seconds.")
+    if report.dry_run:
+        screen.note("Nothing was removed; without --dry-run it is.")

@@ -27,6 +27,7 @@ from fedn.domain.hours import parse_hours
 from fedn.domain.identity import Role
 from fedn.domain.ids import ClientId, CombinerName
 from fedn.domain.messages import ClientInfo
+from fedn.domain.slots import numbered
 from fedn.identity.credentials import Wallet
 from fedn.identity.entering import Applicant, enter
 from fedn.ports import Observed, Observer, Trainer
@@ -77,6 +78,7 @@ def run(settings: ClientSettings) -> None:
     if settings.insecure:
         logs.warn_plain("client", settings.reducer)
     state = claim(settings.state_dir, settings.name)
+    settings = settings.model_copy(update={"data": numbered(settings.data, state.slot)})
     try:
         limit_cpus(settings.cpus, state.client)
         trainer = _trainer(settings, state, LogObserver())

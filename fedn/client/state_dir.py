@@ -1,6 +1,6 @@
 """A client's own directory: its stable identity, journal and cached models, claimed by a lock.
 
-Many clients may share a parent directory: each claims one below it, by its name or the first free.
+Many clients may share a parent directory: each claims one below it, by its name or the first free number.
 The lock goes with the process, however that dies. Others may look on (`Home`), and see whether it runs.
 """
 
@@ -10,13 +10,14 @@ import itertools
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from fedn.domain.errors import Conflict, Damaged, FednError, InvalidInput, NotFound
 from fedn.domain.ids import ClientId, check_id
+from fedn.domain.slots import SLOT, numbered
 from fedn.stores.disk import disk_errors, make_directory, write_durably
 
 _CLIENT, _ALIVE = "client.json", "alive"
@@ -70,11 +71,15 @@ class Home:
 
 @dataclass(frozen=True)
 class StateDir(Home):
-    """A claimed directory. ``client`` stays the same for as long as the directory is there."""
+    """A claimed directory. ``client`` stays the same for as long as the directory is there.
+
+    ``slot`` is the number that the claim found free; 0 for a name without one.
+    """
 
     client: ClientId
     name: str
     locks: tuple[FileLock, ...]
+    slot: int = 0
 
     def release(self) -> None:
         for lock in self.locks:
@@ -106,18 +111,22 @@ def home(parent: Path, name: str) -> Home:
 
 
 def claim(parent: Path, name: str = "") -> StateDir:
-    """Claim ``parent/name``, or without a name the first of ``client-1``, ``client-2``, … that is free.
+    """Claim ``parent/name``; for a name with ``{slot}`` in it the first that is free, counted from 1.
+
+    Without a name it is ``client-{slot}``.
 
     Raises:
         Conflict: another process uses the directory of that name.
         StoreUnavailable: the disk is full.
     """
     make_directory(parent.absolute())
-    if name:
+    name = name or f"client-{SLOT}"
+    if SLOT not in name:
         return _claim(parent / check_id("name", name), name)
-    for number in itertools.count(1):
+    for slot in itertools.count(1):
+        called = check_id("name", numbered(name, slot))
         try:
-            return _claim(parent / f"client-{number}", f"client-{number}")
+            return replace(_claim(parent / called, called), slot=slot)
         except Conflict:
             continue
     raise AssertionError("unreachable")

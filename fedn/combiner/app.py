@@ -25,6 +25,7 @@ from fedn.stores.cache import file_cache
 from fedn.wire.channel import new_server
 from fedn.wire.reducer_link import HttpReducer
 from fedn.wire.security import server_credentials
+from fedn.wire.store_link import StoreLink
 
 log = logging.getLogger("fedn.combiner")
 
@@ -66,7 +67,7 @@ async def _serve(settings: CombinerSettings) -> None:
         max_clients=settings.max_clients, client_grace=settings.client_grace, beat=settings.beat,
         fetches_in_flight=settings.fetches_in_flight,
     )  # fmt: skip
-    reducer = HttpReducer(settings.reducer, wallet, settings.ca_bundle)
+    reducer = HttpReducer(settings.reducer, wallet, settings.ca_bundle, StoreLink(settings.store_ca_bundle))
     models = file_cache(settings.data_dir / "models", CACHED_MODELS)
     combiner = Combiner(CombinerName(settings.name), reducer, models, settings.data_dir, limits)
     server = new_server()

@@ -15,6 +15,7 @@ from fedn.domain.errors import InvalidConfig
 from fedn.domain.hours import parse_hours
 from fedn.domain.ids import check_digest
 from fedn.domain.plan import RESERVED, Scalar
+from fedn.domain.slots import SLOT, numbered
 
 
 class ClientSettings(Joiner):
@@ -22,7 +23,11 @@ class ClientSettings(Joiner):
 
     tier: ClassVar[str] = "client"
 
-    name: str = setting("", "Name shown to people; empty for any free identity in state_dir.")
+    name: str = setting(
+        "",
+        "Name shown to people; empty for any free identity in state_dir, which is numbered: {slot} in a name "
+        "is that number.",
+    )
     state_dir: Path = setting(
         Path("fedn-data/clients"), "Folder for identities and journals; clients may share it."
     )
@@ -30,8 +35,8 @@ class ClientSettings(Joiner):
     app_options: Mapping[str, Scalar] = setting({}, "Keyword arguments for the factory, as name=value.")
     data: str = setting(
         "",
-        "Your data: a path, or any text that packages understand. Given instead of app, this client runs the "
-        "compute packages of its sessions.",
+        "Your data: a path, or any text that packages understand; {slot} in it is the number that the name "
+        "got. Given instead of app, this client runs the compute packages of its sessions.",
     )
     allow: Sequence[str] = setting([], "Digests of the only packages that may run here; none for any.")
     hyperparameters: Mapping[str, Scalar] = setting(
@@ -81,7 +86,10 @@ class ClientSettings(Joiner):
     def _names(self) -> Self:
         for key in ("name", "combiner"):
             if getattr(self, key):
-                checked_id(key, getattr(self, key))
+                checked_id(key, numbered(getattr(self, key), 1) if key == "name" else getattr(self, key))
+        if SLOT in self.data and self.name and SLOT not in self.name:
+            problem = f"has {SLOT}, and the name {self.name!r} has no number to put there"
+            raise InvalidConfig("data", problem, f"write {SLOT} into the name, too, or leave the name out")
         if self.app and not re.fullmatch(r".+:[\w.]+", self.app):
             remedy = "give module:factory or file.py:factory"
             raise InvalidConfig("app", f"{self.app!r} names no factory", remedy)

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 from pydantic import ByteSize, model_validator
 
 from fedn.config.base import Joiner, Listener, setting
-from fedn.config.checks import check_listen, checked_id
+from fedn.config.checks import beginning, check_listen, checked_id
 
 
 class CombinerSettings(Listener, Joiner):
@@ -39,9 +39,17 @@ class CombinerSettings(Listener, Joiner):
     )
     max_clients: int = setting(10_000, "Clients attached at once.", ge=1, le=1_000_000)
 
+    store_ca_bundle: str = setting(
+        "",
+        "PEM file of authorities for the https certificate of a model store that models are fetched from "
+        "directly; empty for those of this machine.",
+    )
+
     @model_validator(mode="after")
     def _names(self) -> Self:
         checked_id("name", self.name)
+        if self.store_ca_bundle:
+            beginning("store_ca_bundle", self.store_ca_bundle, 1)
         remedy = "join a network: give the reducer's https:// address and a token as --join-file"
         check_listen(self, self.secured, remedy)
         return self

@@ -15,6 +15,7 @@ from pydantic import ByteSize, SecretStr, ValidationError
 
 from fedn.config.base import HIDDEN, LogLevel, Settings
 from fedn.domain.errors import InvalidConfig
+from fedn.domain.urls import holds_secret
 
 S = TypeVar("S", bound=Settings)
 
@@ -155,7 +156,8 @@ def exposed(kind: type[Settings], file: Path | None) -> str:
     """A warning in words, where ``file`` holds a secret that everybody on this machine may read; or ''."""
     if file is None or os.name != "posix" or not file.stat().st_mode & 0o004:
         return ""
-    held = [name for name in read_yaml(file) if is_secret(kind, name)]
+    values = read_yaml(file).items()
+    held = [name for name, value in values if is_secret(kind, name) or holds_secret(str(value))]
     return f"{file} holds {held[0]}, and everybody here may read it; chmod 600 {file}" if held else ""
 
 

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from pydantic import ByteSize, model_validator
+from pydantic import ByteSize, field_serializer, model_validator
 
 from fedn.config.base import Listener, setting
 from fedn.config.checks import check_insecure, check_listen
 from fedn.domain.errors import InvalidConfig
+from fedn.domain.urls import shown
 
 
 class ReducerSettings(Listener):
@@ -22,12 +23,15 @@ class ReducerSettings(Listener):
     state_store: str = setting(
         "sqlite:///fedn-data/reducer/state.db",
         "Where sessions, trail and metrics are "
-        "kept: sqlite:///relative/path, sqlite:////absolute/path or memory:// (gone at exit).",
+        "kept: sqlite:///relative/path, sqlite:////absolute/path, mongodb://user@host/database (the password "
+        "as FEDN_MONGO_PASSWORD or FEDN_MONGO_PASSWORD_FILE) or memory:// (gone at exit).",
         min_length=1,
+        repr=False,
     )
     model_store: str = setting(
         "file:fedn-data/reducer/models",
-        "Where models are kept: file:relative/path, file:///absolute/path or memory:// (gone at exit).",
+        "Where models are kept: file:relative/path, file:///absolute/path, "
+        "s3://bucket/prefix?endpoint=https://host:port or memory:// (gone at exit).",
         min_length=1,
     )
     max_model_bytes: ByteSize = setting(
@@ -41,6 +45,12 @@ class ReducerSettings(Listener):
     )
     client_grace: float = setting(
         5.0, "Seconds that clients of a lost combiner are given to reappear.", gt=0, le=3600
+    )
+    lease_seconds: float = setting(
+        5.0,
+        "Seconds that this reducer leads unless it renews; a standby on the same stores takes over then.",
+        ge=0.5,
+        le=600,
     )
     network_dir: str = setting(
         "", "Folder that `fedn network init` made; empty for a network without identity."
@@ -59,6 +69,10 @@ class ReducerSettings(Listener):
         "or folder of a tracking store; none for nowhere.",
         max_length=8,
     )
+
+    @field_serializer("state_store")
+    def _shown(self, url: str) -> str:
+        return shown(url)
 
     @model_validator(mode="after")
     def _told(self) -> Self:

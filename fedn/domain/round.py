@@ -16,6 +16,8 @@ from fedn.domain.update import Absence, Contributor
 
 GENESIS_PARENT = Digest("0" * 64)
 """The parent named by the first record of every session."""
+OVER = frozenset({"finished", "failed", "cancelled"})
+"""States of a session to which no round is added any more."""
 
 
 @dataclass(frozen=True, slots=True)

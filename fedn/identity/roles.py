@@ -109,7 +109,7 @@ RPC: Mapping[str, frozenset[Role]] = {
     "/fedn.v1.Combiner/Attach": frozenset({CLIENT}),  # as itself alone
     "/fedn.v1.Combiner/Fetch": frozenset({CLIENT}),
     "/fedn.v1.Combiner/Submit": frozenset({CLIENT}),  # with a grant of its own
-    "/grpc.health.v1.Health/Check": frozenset({REDUCER, CLIENT}),
+    "/grpc.health.v1.Health/Check": frozenset({REDUCER, COMBINER, CLIENT}),  # its own container asks it, too
     "/grpc.health.v1.Health/List": frozenset({REDUCER, CLIENT}),
     "/grpc.health.v1.Health/Watch": frozenset({REDUCER, CLIENT}),
 }

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedn import logs
 from fedn.config import ReducerSettings
-from fedn.domain.errors import InvalidConfig
+from fedn.domain.errors import StoreUnavailable
+from fedn.domain.identity import Member
 from fedn.identity.network_dir import NetworkDir
 from fedn.ports import ModelStore, StateStore
 from fedn.reducer.auditing import Auditor
 from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Limits, Reducer, believed
+from fedn.reducer.leading import Leader, deposed, opened, unless_stopped
 from fedn.reducer.links import GrpcCombinerControl
 from fedn.reducer.observing import Everybody, open_exporters
-from fedn.reducer.registrar import Registrar, known_as
+from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest import create_app
+from fedn.reducer.roll import Roll
 from fedn.reducer.service import ReducerService
 from fedn.reducer.web import Web, names_in
 from fedn.running import first_of, run_until_signalled
@@ -30,10 +34,12 @@ log = logging.getLogger("fedn.reducer")
 
 FLUSH_SECONDS = 15.0
 """Between looks for refusals that the audit log has to count."""
+ROLL_SECONDS = 60.0
+"""Between readings of who is in the network."""
 
 
 def run(settings: ReducerSettings) -> None:
-    """Run a reducer until SIGINT or SIGTERM. Raises InvalidConfig, Damaged, StoreUnavailable."""
+    """Run a reducer until SIGINT or SIGTERM. Raises InvalidConfig, Damaged, StoreUnavailable, StaleTerm."""
     if settings.insecure:
         logs.warn_insecure("reducer", settings.host)
     elif not settings.network_dir:
@@ -42,37 +48,45 @@ def run(settings: ReducerSettings) -> None:
 
 
 async def serve(settings: ReducerSettings, stop: asyncio.Event) -> None:
-    """Open network and stores, start the control loop and the web server; close all when ``stop`` is set."""
+    """Open network and stores, lead once nobody else does, and serve; close all when ``stop`` is set."""
     network = NetworkDir.open(Path(settings.network_dir)) if settings.network_dir else None
-    state, models = open_state(settings.state_store), open_models(settings.model_store)
-    try:
-        await _serve(settings, network, state, models, stop)
-    finally:
-        models.close()
-        state.close()
+    async with AsyncExitStack() as stack:
+        state = await unless_stopped(stop, opened("state store", open_state, settings.state_store))
+        if state is None:
+            return
+        stack.callback(state.close)
+        models = await unless_stopped(stop, opened("model store", open_models, settings.model_store))
+        if models is None:
+            return
+        stack.callback(models.close)
+        leader = Leader(state.leadership, settings.lease_seconds)
+        stack.push_async_callback(leader.give_up)
+        if term := await unless_stopped(stop, leader.take()):
+            await _serve(settings, network, state, models, leader, term, stop)
 
 
 async def _serve(
     settings: ReducerSettings, network: NetworkDir | None, state: StateStore, models: ModelStore,
-    stop: asyncio.Event,
+    leader: Leader, term: int, stop: asyncio.Event,
 ) -> None:  # fmt: skip
     hub = EventHub(streams=settings.event_streams)
     limits = Limits(settings.combiner_grace, settings.client_grace)
     wallet = network.wallet if network else None
     dial = partial(GrpcCombinerControl, wallet=wallet)
-    whom = partial(known_as, state.identity) if network else believed
+    roll = Roll()
     exporters = open_exporters(settings.observers)
-    reducer = Reducer(state, models, dial, Everybody(hub, *exporters), limits, whom)
+    reducer = Reducer(state, models, dial, Everybody(hub, *exporters), limits,
+                      roll.known_as if network else believed)  # fmt: skip
     service = ReducerService(reducer, asyncio.get_running_loop(), hub,
                              settings.max_model_bytes, settings.command_queue)  # fmt: skip
-    registrar = _registrar(settings, network, service) if network else None
+    registrar = await asyncio.to_thread(_registrar, settings, network, service, roll) if network else None
     hosts = (*network.hosts, *names_in(settings.https_certificate)) if network else ()
     web = Web(create_app(service, settings, registrar, hosts), settings, wallet)
     try:
-        await reducer.start()
+        await reducer.start(term)
         web.start()
         log.info("reducer is up at %s://%s:%s", "https" if network else "http", settings.host, web.port)
-        await first_of(stop, _deposed(reducer), *_keeping(network, registrar))
+        await first_of(stop, leader.keep(), _deposed(reducer), *_keeping(network, registrar, roll))
     finally:
         hub.close()
         await asyncio.to_thread(web.stop)
@@ -82,18 +96,29 @@ async def _serve(
             await asyncio.to_thread(registrar.auditor.flush, True)
 
 
-def _registrar(settings: ReducerSettings, network: NetworkDir, service: ReducerService) -> Registrar:
-    network.wallet.on_change(lambda _: service.redial())
-    return Registrar(
+def _registrar(
+    settings: ReducerSettings, network: NetworkDir, service: ReducerService, roll: Roll
+) -> Registrar:
+    def put_out(member: Member) -> None:
+        roll.note(member)
+        service.put_out(member)
+
+    roll.read(service.state.identity)
+    registrar = Registrar(
         service.state.identity, network.authority, Auditor(service.state.identity), name=network.name,
         admin=network.admin, certificate_seconds=settings.certificate_hours * 3600,
-        on_revoked=service.put_out,
+        on_joined=roll.note, on_revoked=put_out,
     )  # fmt: skip
+    network.wallet.on_change(lambda _: service.redial())
+    return registrar
 
 
-def _keeping(network: NetworkDir | None, registrar: Registrar | None) -> Iterator[Coroutine[Any, Any, None]]:
+def _keeping(
+    network: NetworkDir | None, registrar: Registrar | None, roll: Roll
+) -> Iterator[Coroutine[Any, Any, None]]:
     if network and registrar:
         yield network.keep_renewed()
+        yield _read_again(roll, registrar)
         yield _flushed(registrar.auditor)
 
 
@@ -103,6 +128,14 @@ async def _flushed(auditor: Auditor) -> None:
         await asyncio.to_thread(auditor.flush)
 
 
+async def _read_again(roll: Roll, registrar: Registrar) -> None:
+    """What was changed behind the reducer's back, as by `fedn store forget-client`."""
+    while True:
+        await asyncio.sleep(ROLL_SECONDS)
+        with suppress(StoreUnavailable):
+            await asyncio.to_thread(roll.read, registrar.store)
+
+
 async def _deposed(reducer: Reducer) -> None:
     await reducer.deposed.wait()
-    raise InvalidConfig("state_store", "another reducer has taken over this network", "stop one of the two")
+    raise deposed("a combiner has heard of it")

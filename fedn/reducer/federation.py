@@ -112,23 +112,30 @@ class Reducer:
         self._changed = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
 
-    async def start(self) -> None:
-        """Take the next term, look for the combiners known from before, go on with running sessions."""
-        self._term = await asyncio.to_thread(self.state.take_term)
+    async def start(self, term: int = 0) -> None:
+        """Lead in ``term``, or in the next one: look for the combiners known from before, and go on with
+        running sessions.
+        """
+        term = term or await asyncio.to_thread(self.state.take_term)
+        sessions, known = await asyncio.to_thread(self._stored)
+        self._term = term  # from here on nothing is waited for: combiners that register find all of it
         self._publish()
         self._observer.observe(Observed("reducer_started", {"term": self._term}))
-        unfinished = [info for info in self.state.sessions() if info.state in (RUNNING, PAUSED)]
+        unfinished = [info for info in sessions if info.state in (RUNNING, PAUSED)]
         self._early = {info.session: {} for info in unfinished}
+        for combiner in known[-self._limits.max_combiners :]:
+            self._add_peer(combiner.combiner, combiner.address, combiner.registered_at)
+        if unfinished:
+            self._spawn(self._resume(unfinished))
+
+    def _stored(self) -> tuple[Sequence[SessionInfo], Sequence[CombinerInfo]]:
+        """What is known from before: sessions, and combiners that are members, the newest last."""
         known = [
             combiner
             for combiner in self.state.combiners()
             if self._known_as(Role.COMBINER, combiner.combiner, combiner.combiner) is not None
         ]
-        known.sort(key=lambda combiner: combiner.registered_at)
-        for combiner in known[-self._limits.max_combiners :]:
-            self._add_peer(combiner.combiner, combiner.address, combiner.registered_at)
-        if unfinished:
-            self._spawn(self._resume(unfinished))
+        return self.state.sessions(), sorted(known, key=lambda combiner: combiner.registered_at)
 
     async def _resume(self, unfinished: list[SessionInfo]) -> None:
         """Once every known combiner is here or given up, so that what they still hold is seen first."""

@@ -43,7 +43,7 @@ LOOK_SECONDS = 1.0
 """How often it is looked whether somebody who reads a long answer still may."""
 
 _BROWSED = frozenset({"page", "login"})
-_DONE = frozenset({200, 201, 206})
+_DONE = frozenset({200, 201, 206, 307})
 
 
 class Gate:

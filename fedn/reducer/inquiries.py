@@ -24,6 +24,7 @@ from fedn.reducer.checking import KIND as CHECKED
 from fedn.reducer.merging import read_inline
 from fedn.reducer.metrics import summary, whole_rounds
 from fedn.reducer.validating import Answers, Asking, Subject, gather
+from fedn.stores.retention import told_if_pruned
 
 if TYPE_CHECKING:
     from fedn.reducer.peers import Peer
@@ -203,7 +204,9 @@ class Inquiries:
 
     def _of_round(self, session: SessionId, round_: int) -> Subject:
         record = self._state.record(session, round_).record
-        inline = read_inline(self._models, record.model, record.model_size)
+        with told_if_pruned(self._state, record.model):
+            self._models.size(record.model)
+            inline = read_inline(self._models, record.model, record.model_size)
         return Subject(record.round, record.model, record.model_size, inline)
 
     def _round_of(self, session: SessionId, model: Digest) -> int | None:

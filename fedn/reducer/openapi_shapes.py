@@ -327,7 +327,8 @@ SHAPES: Mapping[str, Shape] = {
     "POST /api/v1/models": Shape(ModelInfo, 201, query={"name": TITLE}, upload=BYTES),
     "GET /api/v1/models/<digest>": Shape(
         {"type": "string", "format": "binary"}, media=BYTES,
-        also={206: "The part that Range asked for.", 304: "If-None-Match names it: there is nothing new."},
+        also={206: "The part that Range asked for.", 304: "If-None-Match names it: there is nothing new.",
+              307: "Fedn-Follows was sent, and the model store gives it."},
     ),
     "GET /api/v1/models/<digest>/info": Shape(ModelInfo),
     "GET /api/v1/packages": Shape(Fields({"packages": [PACKAGE]}), query={"limit": LIMIT}),

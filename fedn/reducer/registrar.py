@@ -65,7 +65,7 @@ class Issued:
 
 
 class Registrar:
-    """Thread-safe. ``on_revoked`` is told of each combiner and client as soon as it is revoked."""
+    """Thread-safe. ``on_joined`` and ``on_revoked`` are told of each member once that is stored."""
 
     def __init__(
         self,
@@ -76,17 +76,18 @@ class Registrar:
         name: str,
         admin: Token,
         certificate_seconds: float = DAY,
+        on_joined: Callable[[Member], None] = lambda _: None,
         on_revoked: Callable[[Member], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``admin`` is the network's first token, as `fedn network init` made it."""
         self.name = name
         self.authority = authority
-        self._store = store
+        self.store = store
         self.auditor = auditor
         self._seconds = certificate_seconds
         self._renewals, self._counting = Rates(RENEWALS / certificate_seconds, RENEWALS), Lock()
-        self._on_revoked = on_revoked
+        self._on_joined, self._on_revoked = on_joined, on_revoked
         self.clock = clock
         self._revoking = Lock()
         store.add_token(admin)
@@ -137,7 +138,7 @@ class Registrar:
 
     def _token(self, token: str) -> Token:
         try:
-            return self._store.token(token)
+            return self.store.token(token)
         except NotFound:
             raise Unauthenticated(_UNKNOWN_TOKEN) from None
 
@@ -150,7 +151,7 @@ class Registrar:
 
     def _member(self, principal: Principal) -> Member:
         try:
-            return self._store.member(principal.role, principal.name)
+            return self.store.member(principal.role, principal.name)
         except NotFound:
             problem = f"{principal.role} {principal.name} is not a member of this network; join with a token"
             raise Unauthenticated(problem) from None
@@ -172,7 +173,7 @@ class Registrar:
             member, issued = self._admitted(asked, known, name, labels)
             note = self.auditor.note(who, "joined", str(who), name=member.name, token=known.token,
                                      address=address, expires_at=issued.expires_at)  # fmt: skip
-            self._store.enroll(member, self.clock(), note)
+            self._on_joined(self.store.enroll(member, self.clock(), note))
         except FednError as error:
             self.auditor.refused(address, "join_refused", who, str(who), error.message)
             raise
@@ -222,7 +223,7 @@ class Registrar:
             self._not_too_often(who)
             issued = self._issue(asked)
             note = self.auditor.note(who, "renewed", str(who), address=address, expires_at=issued.expires_at)
-            self._store.renew(asked.role, asked.member, self.clock(), issued.expires_at, note)
+            self.store.renew(asked.role, asked.member, self.clock(), issued.expires_at, note)
         except FednError as error:
             self.auditor.refused(address, "renewal_refused", who, str(who), error.message)
             raise
@@ -239,21 +240,21 @@ class Registrar:
 
     def members(self, limit: int = TOLD_REVOKED) -> Sequence[Member]:
         """Those that joined last first."""
-        return self._store.members(limit)
+        return self.store.members(limit)
 
     def revoke_member(self, role: Role, member: str, by: Principal) -> Member:
         """Put a member out, for ever; its id can't join again. Raises NotFound."""
         if role not in MEMBERS:
             raise NotFound(f"there are no members of the role {role}; revoke a person's token")
-        known = self._store.member(role, check_id("member", member))
+        known = self.store.member(role, check_id("member", member))
         note = self.auditor.note(by, "member_revoked", str(known.principal), name=known.name)
-        revoked = self._store.revoke_member(role, member, self.clock(), note)
+        revoked = self.store.revoke_member(role, member, self.clock(), note)
         self._on_revoked(revoked)
         return revoked
 
     def revoked(self) -> list[str]:
         """Revoked members whose certificates still last, as ``<role>:<member>``: nobody may serve them."""
-        return [str(member.principal) for member in self._store.revoked(self.clock(), TOLD_REVOKED)]
+        return [str(member.principal) for member in self.store.revoked(self.clock(), TOLD_REVOKED)]
 
     # --- tokens ----------------------------------------------------------------------------------------
 
@@ -286,12 +287,12 @@ class Registrar:
         )  # fmt: skip
         note = self.auditor.note(by, "token_created", token.token, role=str(role), name=name, uses=token.uses,
                                  expires_at=token.expires_at)  # fmt: skip
-        self._store.add_token(token, note)
+        self.store.add_token(token, note)
         return text, token
 
     def tokens(self, limit: int = TOLD_REVOKED) -> Sequence[Token]:
         """Newest first."""
-        return self._store.tokens(limit)
+        return self.store.tokens(limit)
 
     def revoke_token(self, token: str, members: bool, by: Principal) -> Token:
         """Revoke a token; with ``members`` also everyone who joined by it.
@@ -299,11 +300,11 @@ class Registrar:
         Raises NotFound, and Conflict for the last token of an administrator: nobody could make another.
         """
         with self._revoking:
-            known = self._store.token(check_id("token", token))
+            known = self.store.token(check_id("token", token))
             if not known.fault(self.clock()) and self._is_last_admin(known):
                 raise Conflict("this is the last token of an administrator; create another one first")
             note = self.auditor.note(by, "token_revoked", token, role=str(known.role), name=known.name)
-            revoked = self._store.revoke_token(token, self.clock(), note)
+            revoked = self.store.revoke_token(token, self.clock(), note)
         if members:
             self._revoke_joined(token, by)
         return revoked
@@ -314,7 +315,7 @@ class Registrar:
                 by, "member_revoked", str(member.principal), name=member.name, token=token
             )
 
-        for member in self._store.revoke_joined(token, self.clock(), note):
+        for member in self.store.revoke_joined(token, self.clock(), note):
             self._on_revoked(member)
 
     def _is_last_admin(self, token: Token) -> bool:
@@ -322,15 +323,6 @@ class Registrar:
             return False
         others = (replace(other, used=0) for other in self.tokens() if other.token != token.token)
         return not any(other.role is Role.ADMIN and not other.fault(self.clock()) for other in others)
-
-
-def known_as(store: IdentityStore, role: Role, member: str, _: str) -> str | None:
-    """What somebody that the reducer hears of is called; None for no member: revoked, or never joined."""
-    try:
-        found = store.member(role, member)
-    except NotFound:
-        return None
-    return None if found.revoked_at else found.name
 
 
 def _check_called(field: str, text: str) -> None:

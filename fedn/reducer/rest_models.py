@@ -1,7 +1,7 @@
 """The data lane over HTTP: models up as one streamed body, down by digest, resumable.
 
 Neither way is a model ever held in memory. Up goes to `ReducerService.seed_model`, which checks it;
-down comes from the model store.
+down comes from the model store, or combiners are sent there.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from werkzeug.exceptions import HTTPException, LengthRequired, RequestedRangeNot
 
 from fedn.domain.errors import InvalidInput, LinkBroken, NotFound
 from fedn.domain.ids import Digest, check_digest
-from fedn.ports import ModelInfo, ModelStore
+from fedn.ports import ModelInfo, ModelStore, Presigning
 from fedn.reducer.front import Front
 from fedn.reducer.gate import audited
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
+from fedn.stores.retention import told_if_pruned
+from fedn.wire.store_link import FOLLOWS
 
 CHUNK = 2**20
+ADDRESS_SECONDS = 300
+"""How long a download may begin by an address of the store's; it is followed at once."""
 
 
 def model_routes(front: Front) -> Blueprint:
@@ -50,8 +54,14 @@ def model_routes(front: Front) -> Blueprint:
 
     @routes.get("/<digest>")
     def download(digest: str) -> Response:
-        """A model's bytes; Range and If-None-Match are understood."""
-        return _download(front.models, check_digest("digest", digest))
+        """A model's bytes; Range and If-None-Match are understood.
+
+        Who sends Fedn-Follows is sent to the model store instead, where that can be: by an address that is
+        good for minutes, and a secret.
+        """
+        checked = check_digest("digest", digest)
+        with told_if_pruned(front.state, checked):
+            return _elsewhere(front.models, checked) or _download(front.models, checked)
 
     @routes.get("/<digest>/info")
     def info(digest: str) -> Response:
@@ -68,7 +78,8 @@ def _name(text: str) -> str:
 
 
 def _info(front: Front, digest: Digest) -> ModelInfo:
-    size = front.models.size(digest)
+    with told_if_pruned(front.state, digest):
+        size = front.models.size(digest)
     for known in front.state.models(limit=MAX_PAGE):
         if known.digest == digest:
             return known
@@ -103,6 +114,15 @@ def drain(stream: IO[bytes]) -> None:
 
 
 # --- down ------------------------------------------------------------------------------------------
+
+
+def _elsewhere(models: ModelStore, digest: Digest) -> Response | None:
+    """Where the store itself gives the model; who can't get it there asks again without the header."""
+    if FOLLOWS not in request.headers or not isinstance(models, Presigning):
+        return None
+    if not (address := models.url(digest, ADDRESS_SECONDS)):
+        return None
+    return Response(status=307, headers={"Location": address, "Cache-Control": "no-store"})
 
 
 def _download(models: ModelStore, digest: Digest) -> Response:

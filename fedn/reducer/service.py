@@ -27,6 +27,7 @@ from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Reducer, newest_seed
 from fedn.reducer.inquiries import Inquiry, Question
 from fedn.reducer.network import NetworkView
+from fedn.stores.retention import told_if_pruned
 from fedn.stores.trail import TrailReport, verify_trail
 
 T = TypeVar("T")
@@ -114,7 +115,9 @@ class ReducerService:
     def start_session(self, name: str, model: str, plan: Plan) -> SessionInfo:
         """Start a session on the model with this digest, or the newest seed model if it is ''."""
         digest = check_digest("model", model) if model else newest_seed(self.state)
-        return self._command(self._reducer.start_session(name, digest, self.models.size(digest), plan))
+        with told_if_pruned(self.state, digest):
+            size = self.models.size(digest)
+        return self._command(self._reducer.start_session(name, digest, size, plan))
 
     def stop_session(self, session: SessionId) -> SessionInfo:
         self.state.session(session)

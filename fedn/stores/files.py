@@ -19,7 +19,7 @@ from uuid import uuid4
 
 from fedn.domain.errors import NotFound, StoreUnavailable
 from fedn.domain.ids import Digest, check_digest
-from fedn.ports import Buffer
+from fedn.ports import BlobInfo, Buffer
 from fedn.stores import rules
 from fedn.stores.disk import disk_errors, make_directory, sync_directory
 
@@ -106,6 +106,17 @@ class FileModels:
                     if _BLOB.match(path.name) and path.name.startswith(shard.name):
                         yield Digest(path.name)
 
+    def blobs(self) -> Iterator[BlobInfo]:
+        for digest in self.digests():
+            with suppress(NotFound):  # deleted meanwhile
+                yield self.blob(digest)
+
+    def blob(self, digest: Digest) -> BlobInfo:
+        path = self._path(digest)
+        with _found(path, digest):
+            found = path.stat()
+        return BlobInfo(digest, found.st_size, found.st_mtime)
+
     def close(self) -> None:
         """Nothing to release."""
 
@@ -118,10 +129,7 @@ class FileModels:
         return self._root / digest[:2] / digest
 
     def _publish(self, temporary: Path, digest: Digest) -> None:
-        """Give a whole, synced file its name; the first of equal blobs stays.
-
-        The directory is synced even if the blob was there: its other writer may not have got so far.
-        """
+        """Give a whole, synced file its name, in the place of an equal one: it counts as written now."""
         path = self._path(digest)
         shard = path.parent
         if shard.name not in self._durable_shards:
@@ -129,8 +137,7 @@ class FileModels:
             if self._durable:
                 sync_directory(self._root)
             self._durable_shards.add(shard.name)
-        if not path.exists():
-            temporary.replace(path)
+        temporary.replace(path)
         if self._durable:
             sync_directory(shard)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -108,9 +109,34 @@ class MemoryIdentity:
         return [rules.read_audit(*row) for row in self.raw_audit(after, limit)]
 
     def raw_audit(self, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, bytes]]:
-        after, limit = max(0, after), check_limit(limit)
+        limit = check_limit(limit)
         with self._lock:
-            return self._audit[after : after + limit]  # entry n is at n - 1
+            start = bisect_right(self._audit, after, key=lambda row: row[0])
+            return self._audit[start : start + limit]
+
+    def forget_name(self, role: Role, member: str, note: AuditNote | None = None) -> Member:
+        with self._lock:
+            nameless = rules.nameless(known := self._member(role, member))
+            if nameless != known:
+                self._write(note)
+            return self._put(nameless)
+
+    def import_identity(
+        self,
+        tokens: Sequence[Token] = (),
+        members: Sequence[Member] = (),
+        audit: Sequence[tuple[int, str, bytes]] = (),
+    ) -> None:
+        tokens = [rules.keepable_token(token) for token in tokens]
+        members = [rules.importable_member(member) for member in members]
+        with self._lock:
+            rows = {row[0]: row for row in self._audit}
+            for row in audit:
+                if rows.setdefault(row[0], row) != row:
+                    raise rules.other_entry(row[0])
+            self._audit = sorted(rows.values())
+            self._tokens |= {token.token: token for token in tokens}
+            self._members |= {(member.role, member.member): member for member in members}
 
     def _write(self, *notes: AuditNote | None) -> list[StoredEntry]:
         """Chain these notes, or none if one can't be kept: so this goes before whatever they are about."""

@@ -128,6 +128,16 @@ def revoked_member(member: Member, now: float) -> Member:
     return member if member.revoked_at else replace(member, revoked_at=now)
 
 
+def nameless(member: Member) -> Member:
+    return replace(member, name="", labels={})
+
+
+def importable_member(member: Member) -> Member:
+    """A member of another store, revoked or not; raises InvalidInput if this one could not give it back."""
+    _check_times(member.revoked_at)
+    return replace(keepable_member(member), revoked_at=member.revoked_at)
+
+
 def check_not_revoked(member: Member) -> None:
     """Raise Revoked if the member was revoked."""
     if member.revoked_at:
@@ -164,6 +174,13 @@ def read_audit(number: int, digest: str, raw: bytes) -> StoredEntry:
     if stored.entry.number != number:
         raise Damaged(f"entry {number} of the audit log says that it is {stored.entry.number}", number=number)
     return stored
+
+
+def other_entry(number: int) -> Conflict:
+    return Conflict(
+        f"entry {number} of the audit log is there already, and another one: this store belongs to another "
+        "network, or has gone its own way", number=number,
+    )  # fmt: skip
 
 
 # --- words

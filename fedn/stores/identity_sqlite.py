@@ -41,10 +41,8 @@ class SqliteIdentity:
         with self._database.write() as connection:
             added = connection.execute(
                 "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (token.token, str(token.role), token.name, _json(token.labels), token.uses, token.used,
-                 token.created_at, token.expires_at, token.created_by, token.secret_digest,
-                 token.revoked_at),
-            )  # fmt: skip
+                _token_columns(token),
+            )
             if added.rowcount:
                 _write(connection, note)
             else:
@@ -134,6 +132,36 @@ class SqliteIdentity:
         query = "SELECT number, digest, raw FROM audit WHERE number > ? ORDER BY number LIMIT ?"
         return self._rows(query, max(0, clamp(after)), check_limit(limit))
 
+    def forget_name(self, role: Role, member: str, note: AuditNote | None = None) -> Member:
+        with self._database.write() as connection:
+            nameless = rules.nameless(known := _member(connection, role, member))
+            if nameless != known:
+                _put(connection, nameless)
+                _write(connection, note)
+        return nameless
+
+    def import_identity(
+        self,
+        tokens: Sequence[Token] = (),
+        members: Sequence[Member] = (),
+        audit: Sequence[tuple[int, str, bytes]] = (),
+    ) -> None:
+        tokens = [rules.keepable_token(token) for token in tokens]
+        members = [rules.importable_member(member) for member in members]
+        with self._database.write() as connection:
+            connection.executemany(
+                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (token) DO UPDATE "
+                "SET role = excluded.role, name = excluded.name, labels = excluded.labels, "
+                "uses = excluded.uses, used = excluded.used, created_at = excluded.created_at, "
+                "expires_at = excluded.expires_at, created_by = excluded.created_by, "
+                "secret_digest = excluded.secret_digest, revoked_at = excluded.revoked_at",
+                map(_token_columns, tokens),
+            )
+            for member in members:
+                _put(connection, member)
+            for row in audit:
+                _import_entry(connection, row)
+
     def _rows(self, query: str, *values: object) -> list[Any]:
         with self._database.read(IDENTITY_VERSION) as connection:
             return connection.execute(query, values).fetchall()
@@ -188,6 +216,20 @@ def _append(connection: sqlite3.Connection, note: AuditNote) -> StoredEntry:
     stored = rules.next_entry(newest, note)
     connection.execute("INSERT INTO audit VALUES (?, ?, ?)", (stored.entry.number, stored.digest, stored.raw))
     return stored
+
+
+def _import_entry(connection: sqlite3.Connection, row: tuple[int, str, bytes]) -> None:
+    if connection.execute("INSERT OR IGNORE INTO audit VALUES (?, ?, ?)", row).rowcount:
+        return
+    known = connection.execute("SELECT number, digest, raw FROM audit WHERE number = ?", row[:1]).fetchone()
+    if known != tuple(row):
+        raise rules.other_entry(row[0])
+
+
+def _token_columns(token: Token) -> tuple[object, ...]:
+    return (token.token, str(token.role), token.name, _json(token.labels), token.uses, token.used,
+            token.created_at, token.expires_at, token.created_by, token.secret_digest,
+            token.revoked_at)  # fmt: skip
 
 
 def _json(labels: Mapping[str, str]) -> str:

@@ -7,19 +7,22 @@ Used by the in-process federation and by tests; the rules they share with sqlite
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from hashlib import sha256
 from typing import TypeVar
 
-from fedn.domain.ids import CombinerName, Digest, SessionId, check_digest
+from fedn.domain.errors import NotFound
+from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, check_digest
 from fedn.domain.round import Head, StoredRecord, head_of
 from fedn.domain.update import finite_metrics
-from fedn.ports import Buffer, CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
+from fedn.ports import BlobInfo, Buffer, CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
 from fedn.stores import rules
 from fedn.stores.identity_memory import MemoryIdentity
+from fedn.stores.leadership_memory import MemoryLeadership
 
 _Dated = TypeVar("_Dated", SessionInfo, ModelInfo, PackageInfo)
 
@@ -30,31 +33,40 @@ class MemoryState:
     def __init__(self) -> None:
         self.identity = MemoryIdentity()
         self._lock = threading.Lock()
-        self._term = 0
+        self.leadership = MemoryLeadership(self._lock)
         self._sessions: dict[SessionId, SessionInfo] = {}
         self._rows: dict[SessionId, list[tuple[int, str, bytes]]] = {}
         self._metrics: dict[SessionId, dict[tuple[int, str, str], MetricRow]] = {}
         self._models: dict[Digest, ModelInfo] = {}
         self._packages: dict[Digest, tuple[PackageInfo, str]] = {}
         self._combiners: dict[CombinerName, CombinerInfo] = {}
+        self._pruned: dict[Digest, float] = {}
 
     def take_term(self) -> int:
+        return self.leadership.take_term()
+
+    def newest_term(self) -> int:
         with self._lock:
-            self._term += 1
-            return self._term
+            return self.leadership.term
+
+    def raise_term(self, term: int) -> None:
+        with self._lock:
+            self.leadership.term = max(self.leadership.term, term)
 
     def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
         rules.check_genesis(info, genesis)
         with self._lock:
             if info.session in self._sessions:
                 raise rules.session_exists(info.session)
+            if info.head.model in self._pruned:
+                raise rules.was_pruned(info.head.model)
             self._sessions[info.session] = info
             self._rows[info.session] = [(0, genesis.digest, genesis.raw)]
             self._metrics[info.session] = {}
 
     def set_session_state(self, session: SessionId, state: str, reason: str, term: int) -> None:
         with self._lock:
-            rules.check_term(term, self._term)
+            rules.check_term(term, self.leadership.term)
             info = self._session(session)
             self._sessions[session] = replace(info, state=state, reason=reason)
 
@@ -71,13 +83,14 @@ class MemoryState:
         rules.check_bytes(stored)
         record = stored.record
         with self._lock:
-            rules.check_term(term, self._term)
+            rules.check_term(term, self.leadership.term)
             info = self._session(record.session)
             rows = self._rows[record.session]
             if rules.follows(stored, info.head):
                 rows.append((record.round, stored.digest, stored.raw))
                 info = replace(info, head=head_of(stored))
                 self._sessions[record.session] = info
+                self._pruned.pop(record.model, None)
             elif (record.round, stored.digest, stored.raw) not in rows:
                 rules.refuse_commit(stored, info.head)
             return info.head
@@ -116,9 +129,52 @@ class MemoryState:
             found = [row for row in self._metrics[session].values() if row.round > after]
         return sorted(found, key=lambda row: (row.round, row.kind, row.client))[:limit]
 
+    def remove_session(self, session: SessionId) -> None:
+        with self._lock:
+            rules.check_over(session, self._session(session).state)
+            del self._sessions[session], self._rows[session], self._metrics[session]
+
+    def forget_metrics(self, client: ClientId) -> int:
+        with self._lock:
+            before = sum(map(len, self._metrics.values()))
+            for session, rows in self._metrics.items():
+                self._metrics[session] = {key: row for key, row in rows.items() if row.client != client}
+            return before - sum(map(len, self._metrics.values()))
+
+    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
+        with self._lock:
+            known = {row[0]: row for row in self._rows.get(info.session, [])}
+            for row in rows:
+                if known.setdefault(row[0], row) != row:
+                    raise rules.other_record(info.session, row[0])
+            self._sessions[info.session] = info
+            self._rows[info.session] = sorted(known.values())
+            self._metrics.setdefault(info.session, {})
+
+    def mark_pruned(self, digests: Collection[Digest], at: float) -> None:
+        rules.check_time(at)
+        with self._lock:
+            for digest in digests:
+                self._pruned.setdefault(digest, at)
+
+    def unmark_pruned(self, digests: Collection[Digest]) -> None:
+        with self._lock:
+            for digest in digests:
+                self._pruned.pop(digest, None)
+
+    def pruned(self, digest: Digest) -> float | None:
+        with self._lock:
+            return self._pruned.get(digest)
+
+    def pruned_marks(self, after: str = "", limit: int = 1000) -> Sequence[tuple[Digest, float]]:
+        limit = rules.check_limit(limit)
+        with self._lock:
+            return sorted(mark for mark in self._pruned.items() if mark[0] > after)[:limit]
+
     def add_model(self, info: ModelInfo) -> None:
         with self._lock:
             self._models[info.digest] = info
+            self._pruned.pop(info.digest, None)
 
     def models(self, limit: int = 1000) -> Sequence[ModelInfo]:
         limit = rules.check_limit(limit)
@@ -166,6 +222,7 @@ class MemoryModels:
 
     def __init__(self) -> None:
         self._blobs: dict[Digest, bytes] = {}
+        self._written: dict[Digest, float] = {}
 
     def put(self, chunks: Iterable[Buffer], expected: Digest | None = None) -> tuple[Digest, int]:
         if expected is not None:
@@ -177,7 +234,7 @@ class MemoryModels:
 
     def incoming(self) -> MemoryIncoming:
         """Room for one more blob, whose bytes may come in several goes."""
-        return MemoryIncoming(self._blobs)
+        return MemoryIncoming(self._publish)
 
     def size(self, digest: Digest) -> int:
         return len(self._blob(digest))
@@ -202,8 +259,20 @@ class MemoryModels:
     def digests(self) -> Iterator[Digest]:
         return iter(sorted(self._blobs))
 
+    def blobs(self) -> Iterator[BlobInfo]:
+        for digest in self.digests():
+            with suppress(NotFound):  # deleted meanwhile
+                yield self.blob(digest)
+
+    def blob(self, digest: Digest) -> BlobInfo:
+        return BlobInfo(digest, len(self._blob(digest)), self._written[digest])
+
     def close(self) -> None:
         """Nothing to release."""
+
+    def _publish(self, digest: Digest, blob: bytes) -> None:
+        self._written[digest] = time.time()
+        self._blobs.setdefault(digest, blob)
 
     def _blob(self, digest: Digest) -> bytes:
         try:
@@ -215,8 +284,8 @@ class MemoryModels:
 class MemoryIncoming:
     """A blob on its way in; twin of `fedn.stores.files.FileIncoming`."""
 
-    def __init__(self, blobs: dict[Digest, bytes]) -> None:
-        self._blobs = blobs
+    def __init__(self, place: Callable[[Digest, bytes], None]) -> None:
+        self._place = place
         self._hash = sha256()
         self._bytes = bytearray()
 
@@ -232,7 +301,7 @@ class MemoryIncoming:
         digest, blob = Digest(self._hash.hexdigest()), bytes(self._bytes)
         if expected is not None and expected != digest:
             raise rules.wrong_digest(expected, digest)
-        self._blobs.setdefault(digest, blob)
+        self._place(digest, blob)
         self.drop()
         return digest, len(blob)
 

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound, StaleTerm, TrailConflict
 from fedn.domain.ids import Digest, SessionId, digest_of
-from fedn.domain.round import GENESIS_PARENT, Head, StoredRecord, head_of, read_record
-from fedn.ports import SessionInfo
+from fedn.domain.round import GENESIS_PARENT, OVER, Head, StoredRecord, head_of, read_record
+from fedn.ports import Lease, SessionInfo
 
 MAX_INTEGER = 2**63 - 1
 CHUNK_BYTES = 2**20
@@ -40,6 +40,27 @@ def check_term(term: int, current: int) -> None:
     """Raise StaleTerm if a newer term was taken."""
     if term < current:
         raise StaleTerm(f"term {term} is over: term {current} was taken", term=term, current=current)
+
+
+def lease_lost(lease: Lease, newest: int) -> StaleTerm:
+    problem = f"the lease of term {lease.term} is over: term {newest} was taken"
+    return StaleTerm(problem, term=lease.term, current=newest)
+
+
+def check_over(session: SessionId, state: str) -> None:
+    """Refuse to drop a session that goes on; raise Conflict."""
+    if state not in OVER:
+        raise Conflict(
+            f"session {session} is {state}: stop it first, with `fedn session stop {session}`",
+            session=session, state=state,
+        )  # fmt: skip
+
+
+def check_time(at: float) -> float:
+    """Refuse a time that no store could give back; raise InvalidInput."""
+    if not 0 < at < MAX_INTEGER:
+        raise InvalidInput("at", f"{at} is no time", "give a Unix time in seconds")
+    return at
 
 
 def check_limit(limit: int) -> int:
@@ -122,6 +143,19 @@ def no_model(digest: Digest) -> NotFound:
 
 def no_package(digest: Digest) -> NotFound:
     return NotFound(f"there is no package {digest}", digest=digest)
+
+
+def was_pruned(digest: Digest) -> Conflict:
+    return Conflict(
+        f"model {digest} was pruned: seed it again if you have its file, or choose another", digest=digest
+    )
+
+
+def other_record(session: SessionId, round: int) -> Conflict:
+    return Conflict(
+        f"round {round} of session {session} is there already, and another one: this store belongs to "
+        "another network, or has gone its own way", session=session, round=round,
+    )  # fmt: skip
 
 
 def session_exists(session: SessionId) -> Conflict:

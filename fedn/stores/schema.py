@@ -20,6 +20,9 @@ IDENTITY_VERSION = 2
 PACKAGE_VERSION = 3
 """The first with compute packages."""
 
+PRUNED_VERSION = 4
+"""The first that remembers which models were removed on purpose."""
+
 STEPS = (
     # 1: sessions and their trails
     (
@@ -70,6 +73,14 @@ STEPS = (
             manifest TEXT NOT NULL, created_at REAL NOT NULL) STRICT""",
         "CREATE INDEX packages_newest ON packages (created_at)",
         "CREATE INDEX members_called ON members (name)",
+    ),
+    # 4: what was removed on purpose
+    ("CREATE TABLE pruned (digest TEXT NOT NULL PRIMARY KEY, at REAL NOT NULL) STRICT, WITHOUT ROWID",),
+    # 5: which reducer leads
+    (
+        """CREATE TABLE lease (
+            one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, until REAL NOT NULL) STRICT""",
+        "INSERT INTO lease VALUES (1, '', 0)",
     ),
 )
 SCHEMA_VERSION = len(STEPS)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fedn.domain.canonical import canonical_json
-from fedn.domain.errors import Damaged, InvalidInput
+from fedn.domain.errors import Damaged, Incompatible, InvalidInput
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
 from fedn.domain.plan import plan_from
 from fedn.domain.round import Head, StoredRecord, head_of
@@ -24,11 +25,18 @@ from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionI
 from fedn.stores import rules
 from fedn.stores.database import BUSY_SECONDS, Database
 from fedn.stores.identity_sqlite import SqliteIdentity
-from fedn.stores.schema import PACKAGE_VERSION
+from fedn.stores.leadership_sqlite import SqliteLeadership, newest_term
+from fedn.stores.schema import PACKAGE_VERSION, PRUNED_VERSION
 
 _SESSION = (
     "SELECT session, name, plan, state, reason, created_at, "
     "head_round, head_record, head_model, head_model_size FROM sessions"
+)
+_IMPORT_SESSION = (
+    "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (session) DO UPDATE SET "
+    "name = excluded.name, plan = excluded.plan, state = excluded.state, reason = excluded.reason, "
+    "created_at = excluded.created_at, head_round = excluded.head_round, head_record = excluded.head_record, "
+    "head_model = excluded.head_model, head_model_size = excluded.head_model_size"
 )
 _PACKAGE = "SELECT digest, size, name, manifest, created_at FROM packages"
 
@@ -41,27 +49,34 @@ class SqliteState:
     ) -> None:
         self._database = Database(Path(path), read_only=read_only, busy_seconds=busy_seconds)
         self.identity = SqliteIdentity(self._database)
+        self.leadership = SqliteLeadership(self._database)
 
     def take_term(self) -> int:
+        return self.leadership.take_term()
+
+    def newest_term(self) -> int:
+        with self._database.read() as connection:
+            return newest_term(connection)
+
+    def raise_term(self, term: int) -> None:
         with self._database.write() as connection:
-            connection.execute("UPDATE term SET value = value + 1")
-            return _term(connection)
+            connection.execute("UPDATE term SET value = max(value, ?)", (term,))
 
     def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
         rules.check_genesis(info, genesis)
-        plan = canonical_json(info.plan.as_dict()).decode()
-        values = (info.session, info.name, plan, info.state, info.reason, info.created_at)
         with self._database.write() as connection:
             if _exists(connection, info.session):
                 raise rules.session_exists(info.session)
+            if _pruned(connection, info.head.model) is not None:
+                raise rules.was_pruned(info.head.model)
             connection.execute(
-                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*values, *_columns(info.head))
+                "INSERT INTO sessions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _session_columns(info)
             )
             _insert(connection, genesis)
 
     def set_session_state(self, session: SessionId, state: str, reason: str, term: int) -> None:
         with self._database.write() as connection:
-            rules.check_term(term, _term(connection))
+            rules.check_term(term, newest_term(connection))
             changed = connection.execute(
                 "UPDATE sessions SET state = ?, reason = ? WHERE session = ?", (state, reason, session)
             )
@@ -84,7 +99,7 @@ class SqliteState:
         rules.check_bytes(stored)
         record, head = stored.record, head_of(stored)
         with self._database.write() as connection:
-            rules.check_term(term, _term(connection))
+            rules.check_term(term, newest_term(connection))
             moved = connection.execute(
                 "UPDATE sessions SET head_round = ?, head_record = ?, head_model = ?, head_model_size = ? "
                 "WHERE session = ? AND head_record = ? AND head_round = ?",
@@ -92,6 +107,7 @@ class SqliteState:
             )
             if moved.rowcount:
                 _insert(connection, stored)
+                _unmark(connection, [head.model])
                 return head
             return _settle_repeat(connection, stored)
 
@@ -134,8 +150,50 @@ class SqliteState:
         )
         return [_metric(row) for row in self._page(query, session, after, limit)]
 
+    def remove_session(self, session: SessionId) -> None:
+        with self._database.write() as connection:
+            row = connection.execute("SELECT state FROM sessions WHERE session = ?", (session,)).fetchone()
+            if row is None:
+                raise rules.no_session(session)
+            rules.check_over(session, row[0])
+            connection.execute("DELETE FROM metrics WHERE session = ?", (session,))
+            connection.execute("DELETE FROM records WHERE session = ?", (session,))
+            connection.execute("DELETE FROM sessions WHERE session = ?", (session,))
+
+    def forget_metrics(self, client: ClientId) -> int:
+        with self._database.write() as connection:
+            return connection.execute("DELETE FROM metrics WHERE client = ?", (client,)).rowcount
+
+    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
+        with self._database.write() as connection:
+            connection.execute(_IMPORT_SESSION, _session_columns(info))
+            for row in rows:
+                _import_record(connection, info.session, row)
+
+    def mark_pruned(self, digests: Collection[Digest], at: float) -> None:
+        rows = [(digest, rules.check_time(at)) for digest in digests]
+        with self._database.write() as connection:
+            connection.executemany("INSERT OR IGNORE INTO pruned VALUES (?, ?)", rows)
+
+    def unmark_pruned(self, digests: Collection[Digest]) -> None:
+        with self._database.write() as connection:
+            _unmark(connection, digests)
+
+    def pruned(self, digest: Digest) -> float | None:
+        with suppress(Incompatible), self._database.read(PRUNED_VERSION) as connection:
+            return _pruned(connection, digest)
+        return None  # the file is older: nothing was ever pruned
+
+    def pruned_marks(self, after: str = "", limit: int = 1000) -> Sequence[tuple[Digest, float]]:
+        query = "SELECT digest, at FROM pruned WHERE digest > ? ORDER BY digest LIMIT ?"
+        bounds = (after, rules.check_limit(limit))
+        with suppress(Incompatible), self._database.read(PRUNED_VERSION) as connection:
+            return [(Digest(row[0]), row[1]) for row in connection.execute(query, bounds).fetchall()]
+        return []
+
     def add_model(self, info: ModelInfo) -> None:
         with self._database.write() as connection:
+            _unmark(connection, [info.digest])
             connection.execute(
                 "INSERT INTO models VALUES (?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE "
                 "SET name = excluded.name, created_at = excluded.created_at",
@@ -222,12 +280,33 @@ def _insert(connection: sqlite3.Connection, stored: StoredRecord) -> None:
     )
 
 
-def _term(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("SELECT value FROM term").fetchone()[0])
+def _import_record(connection: sqlite3.Connection, session: SessionId, row: tuple[int, str, bytes]) -> None:
+    added = connection.execute("INSERT OR IGNORE INTO records VALUES (?, ?, ?, ?)", (session, *row))
+    if added.rowcount:
+        return
+    known = connection.execute(
+        "SELECT round, digest, raw FROM records WHERE session = ? AND round = ?", (session, row[0])
+    ).fetchone()
+    if known != tuple(row):
+        raise rules.other_record(session, row[0])
+
+
+def _unmark(connection: sqlite3.Connection, digests: Collection[Digest]) -> None:
+    connection.executemany("DELETE FROM pruned WHERE digest = ?", [(digest,) for digest in digests])
+
+
+def _pruned(connection: sqlite3.Connection, digest: Digest) -> float | None:
+    row = connection.execute("SELECT at FROM pruned WHERE digest = ?", (digest,)).fetchone()
+    return None if row is None else float(row[0])
 
 
 def _exists(connection: sqlite3.Connection, session: SessionId) -> bool:
     return connection.execute("SELECT 1 FROM sessions WHERE session = ?", (session,)).fetchone() is not None
+
+
+def _session_columns(info: SessionInfo) -> tuple[Any, ...]:
+    plan = canonical_json(info.plan.as_dict()).decode()
+    return (info.session, info.name, plan, info.state, info.reason, info.created_at, *_columns(info.head))
 
 
 def _columns(head: Head) -> tuple[int, str, str, int]:

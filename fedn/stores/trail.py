@@ -1,5 +1,7 @@
 """Proof that a session's model trail is whole: every record, every link of the chain, every blob.
 
+A model that `fedn.stores.retention` removed on purpose is a note of the report, and not a problem.
+
 Reads the raw rows of a StateStore and the blobs of a ModelStore; `fedn trail verify` prints the report.
 A trail that was rewritten from its first record to its head is consistent in itself: to notice that,
 compare the report's ``head`` with one that was noted elsewhere.
@@ -7,8 +9,9 @@ compare the report's ``head`` with one that was noted elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from fedn.domain.canonical import canonical_json
@@ -29,7 +32,8 @@ class TrailReport:
     """What a verification found. ``problems`` are sentences, in the order of the trail.
 
     ``rounds`` counts the records that were checked (round 0 is one), ``models`` the different blobs;
-    ``head`` is the digest of the last record's bytes as they are now.
+    ``head`` is the digest of the last record's bytes as they are now. ``pruned`` counts the models that
+    were removed on purpose, of which ``notes`` say when, in a sentence for every day.
     """
 
     session: SessionId
@@ -37,6 +41,8 @@ class TrailReport:
     models: int
     head: Digest
     problems: tuple[str, ...]
+    pruned: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -55,12 +61,15 @@ def verify_trail(
         NotFound: there is no such session.
         StoreUnavailable: a store did not answer, so nothing can be said.
     """
-    walk = _Walk(session, models)
+    walk = _Walk(session, models, state.pruned)
     try:
         _walk_to_head(state, walk, progress)
     except Damaged as error:
         walk.problem(f"The state store can't be read beyond round {walk.round}: {error.message}.")
-    return TrailReport(session, walk.records, len(walk.seen), walk.computed, tuple(walk.problems))
+    return TrailReport(
+        session, walk.records, len(walk.seen) - len(walk.pruned), walk.computed, tuple(walk.problems),
+        len(walk.pruned), tuple(walk.notes()),
+    )  # fmt: skip
 
 
 def _walk_to_head(state: StateStore, walk: _Walk, progress: Progress | None) -> None:
@@ -85,19 +94,35 @@ def _walk_to_head(state: StateStore, walk: _Walk, progress: Progress | None) -> 
 class _Walk:
     """A pass over the records in order, remembering what the next one must say."""
 
-    def __init__(self, session: SessionId, models: ModelStore) -> None:
+    def __init__(
+        self, session: SessionId, models: ModelStore, pruned_at: Callable[[Digest], float | None]
+    ) -> None:
         self.session = session
         self.problems: list[str] = []
         self.records = 0
         self.round = -1
         self.computed = GENESIS_PARENT
         self.seen: set[Digest] = set()
+        self.pruned: dict[Digest, tuple[int, str]] = {}
         self._models = models
+        self._pruned_at = pruned_at
         self._parent: str = GENESIS_PARENT
         self._record: RoundRecord | None = None
 
     def problem(self, sentence: str) -> None:
         self.problems.append(sentence)
+
+    def notes(self) -> Iterator[str]:
+        """What was removed on purpose, in a sentence for every day."""
+        days: dict[str, list[int]] = {}
+        for number, day in self.pruned.values():
+            days.setdefault(day, []).append(number)
+        for day, rounds in sorted(days.items()):
+            if len(rounds) == 1:
+                yield f"The model of round {rounds[0]} was pruned on {day}; the record stays."
+            else:
+                which = f"{len(rounds)} rounds between {min(rounds)} and {max(rounds)}"
+                yield f"The models of {which} were pruned on {day}; the records stay."
 
     def record(self, round: int, stored: str, raw: bytes) -> None:
         """Check one row. What altered bytes say is not believed, so their content is left aside."""
@@ -127,6 +152,8 @@ class _Walk:
         if last is not None and (head.model, head.model_size) != (last.model, last.model_size):
             self.problem(f"The session's head names model {head.model} of {head.model_size} bytes, but the "
                          f"last record names {last.model} of {last.model_size} bytes.")  # fmt: skip
+        if last is not None and Digest(str(last.model)) in self.pruned:
+            self.problem(f"Model {last.model} of the head was pruned, which no head's may be.")
 
     def state_flaw(self) -> str:
         """What is wrong with the server optimizer's state after the last round; older ones may be gone."""
@@ -175,6 +202,9 @@ class _Walk:
         except InvalidInput:
             return f"The record of round {round} names no valid {what.lower()} ({digest[:80]})."
         except NotFound:
+            if what == "Model" and (at := self._pruned_at(digest)) is not None:
+                self.pruned[digest] = round, day_of(at)
+                return ""
             return f"{what} {digest} of round {round} is missing."
         except Damaged as error:
             return f"{what} {digest} of round {round} is damaged: {error.message}."
@@ -190,3 +220,8 @@ class _Walk:
             hasher.update(chunk)
             length += len(chunk)
         return Digest(hasher.hexdigest()), length
+
+
+def day_of(at: float) -> str:
+    """Unix time as a day, the same for readers everywhere."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d (UTC)")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -18,6 +18,7 @@ from fedn.ports import Buffer
 from fedn.wire.channel import is_loopback
 from fedn.wire.chunks import CHUNK_BYTES
 from fedn.wire.security import https_context
+from fedn.wire.store_link import FOLLOWS, StoreLink
 from fedn.wire.tls_reasons import tls_reason
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
@@ -27,6 +28,8 @@ HTTP_ERRORS = (httpx.HTTPError, ssl.SSLError)
 FETCHES = 4
 """Models fetched at once; others wait. The reducer answers only so many requests of one member (`gate`)."""
 
+TEMPORARY_REDIRECT = 307
+
 T = TypeVar("T")
 
 
@@ -34,10 +37,12 @@ class HttpReducer:
     """Implements ports.ReducerLink. ``url`` is the reducer's, such as http://127.0.0.1:8090.
 
     With a ``wallet`` it is called by TLS and shown whatever the wallet holds then; ``ca_bundle`` is as in
-    `https_context`.
+    `https_context`. With a ``store``, models come from there where the reducer offers it.
     """
 
-    def __init__(self, url: str, wallet: Wallet | None = None, ca_bundle: str = "") -> None:
+    def __init__(
+        self, url: str, wallet: Wallet | None = None, ca_bundle: str = "", store: StoreLink | None = None
+    ) -> None:
         if wallet is not None and not _is_https(url):
             raise InvalidConfig(
                 "reducer", f"{url[:200]!r} is plain HTTP", "give the https:// address of the network"
@@ -45,6 +50,7 @@ class HttpReducer:
         self._url = url.rstrip("/")
         self._wallet = wallet
         self._ca_bundle = ca_bundle
+        self._store = store
         self._pool = self._new_pool()
         self._places = asyncio.Semaphore(FETCHES)
 
@@ -59,14 +65,53 @@ class HttpReducer:
         return await self._post("/clients/assignment", wanted, _assignment)
 
     async def fetch_model(self, request: FetchRequest) -> AsyncIterator[Buffer]:
+        """From the store itself where the reducer offers that; through the reducer where it gives nothing."""
+        async with self._places:
+            directly = self._store is not None and not self._store.avoided
+            address = ""
+            async with self._asked(request, directly) as answer:
+                if answer.status_code == TEMPORARY_REDIRECT:
+                    address = answer.headers.get("Location", "")
+                else:
+                    async for chunk in answer.aiter_raw(CHUNK_BYTES):
+                        yield chunk
+            if self._store is not None and address:
+                async with aclosing(self._from_store(self._store, address, request)) as chunks:
+                    async for piece in chunks:
+                        yield piece
+
+    async def _from_store(
+        self, store: StoreLink, address: str, request: FetchRequest
+    ) -> AsyncGenerator[Buffer, None]:
+        """What breaks off in the middle is a broken link: whoever goes on gets a new address."""
+        begun = False
+        try:
+            async with aclosing(store.fetch(address, request.offset)) as chunks:
+                async for chunk in chunks:
+                    begun = True
+                    yield chunk
+            return
+        except LinkBroken as error:
+            if begun:
+                raise
+            store.avoid(error)
+        async with self._asked(request, directly=False) as answer:
+            async for piece in answer.aiter_raw(CHUNK_BYTES):
+                yield piece
+
+    @asynccontextmanager
+    async def _asked(self, request: FetchRequest, directly: bool) -> AsyncIterator[httpx.Response]:
+        """The reducer's answer: the bytes, or where they are, if that was asked for."""
         headers = {"Range": f"bytes={request.offset}-"} if request.offset else {}
+        headers |= {FOLLOWS: "1"} if directly else {}
         path = f"/models/{request.digest}"
-        async with self._places, self._http() as http, http.stream("GET", path, headers=headers) as answer:
+        async with self._http() as http, http.stream("GET", path, headers=headers) as answer:
             if answer.is_error:
                 await answer.aread()
                 raise answered(self._url, answer)
-            async for chunk in answer.aiter_raw(CHUNK_BYTES):
-                yield chunk
+            if not answer.is_success and not (directly and answer.status_code == TEMPORARY_REDIRECT):
+                raise stranger(self._url, answer)
+            yield answer
 
     async def close(self) -> None:
         await self._pool.http.aclose()

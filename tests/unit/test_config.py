@@ -314,6 +314,7 @@ def test_a_start_warns_of_a_file_that_shows_its_token(tmp_path, capfd):
 
 def test_a_bundle_of_authorities_that_is_not_there_is_named(tmp_path):
     assert "ca_bundle: " in refused(ClientSettings, ca_bundle=str(tmp_path / "nowhere.pem"))
+    assert "store_ca_bundle: " in refused(CombinerSettings, store_ca_bundle=str(tmp_path / "nowhere.pem"))
 
 
 def test_names_and_addresses_are_checked():
@@ -328,3 +329,11 @@ def test_settings_are_frozen():
     settings = load(ReducerSettings, None, {}, {})
     with pytest.raises(ValueError, match="frozen"):
         settings.port = 1
+
+
+def test_data_has_a_number_only_where_the_name_has_one():
+    data = "/data/client-{slot}.npz"
+    assert "'ann' has no number" in refused(ClientSettings, name="ann", data=data)
+    for name in ("", "clinic-{slot}"):
+        assert load(ClientSettings, None, {"name": name, "data": data}, {}).name == name
+    assert "name" in refused(ClientSettings, name="clinic/{slot}")

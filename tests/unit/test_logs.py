@@ -89,3 +89,14 @@ def test_the_secret_of_a_token_is_blotted_out(root_logger, as_json):
         logging.getLogger("x").exception("failed with %s", token, extra={"client": token})
     assert "Z" * 43 not in stream.getvalue()
     assert stream.getvalue().count("b" * 16 + ".***") >= 3
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_makes_an_address_a_right_to_read_is_blotted_out(root_logger, as_json):
+    stream = io.StringIO()
+    logs.configure("combiner", as_json=as_json, stream=stream)
+    address = "https://store/model?X-Amz-Expires=300&X-Amz-Signature=0123abcd&x-amz-security-token=ef45%2F"
+    logging.getLogger("x").warning("at '%s'", address, extra={"client": address})
+    assert "X-Amz-Expires=300&X-Amz-Signature=***" in stream.getvalue()
+    assert "0123abcd" not in stream.getvalue()
+    assert "ef45" not in stream.getvalue()

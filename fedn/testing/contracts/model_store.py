@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from functools import partial
 
@@ -181,6 +182,25 @@ class ModelStoreContract:
             return whole(store, digest) == blob
 
         assert all(together([partial(round_trip, seed) for seed in range(8)]))
+
+    def test_blobs_are_listed_with_their_sizes_and_times(self, store: ModelStore) -> None:
+        expected = {store.put([bytes(k)]) for k in range(40)}
+        listed = list(store.blobs())
+        assert {(blob.digest, blob.size) for blob in listed} == expected
+        assert len(listed) == 40
+        assert all(abs(blob.written_at - time.time()) < 3600 for blob in listed)
+        one = store.blob(listed[0].digest)
+        assert (one.digest, one.size) == (listed[0].digest, listed[0].size)
+        assert abs(one.written_at - listed[0].written_at) < 2  # a server may say one of them to the second
+        with pytest.raises(NotFound):
+            store.blob(ABSENT)
+
+    def test_a_blob_that_is_put_again_is_as_young(self, store: ModelStore) -> None:
+        digest, _ = store.put([b"abc"])
+        before, ends = store.blob(digest).written_at, time.monotonic() + 30
+        while store.blob(digest).written_at <= before:  # servers and file systems count in steps
+            assert time.monotonic() < ends
+            store.put([b"abc"])
 
     def test_close_may_be_called_twice(self, store: ModelStore) -> None:
         store.close()

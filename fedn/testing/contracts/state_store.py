@@ -15,13 +15,14 @@ from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, digest_of
 from fedn.domain.round import Head, StoredRecord, head_of, store_record
 from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, StateStore
 from fedn.testing.contracts.samples import genesis, session_info, successor
+from fedn.testing.contracts.state_keeping import StateKeepingContract
 
 MNIST = SessionId("mnist")
 NOBODY = SessionId("nobody")
 _T = TypeVar("_T")
 
 
-class StateStoreContract:
+class StateStoreContract(StateKeepingContract):
     """Subclass and provide a fixture ``store`` that yields an empty StateStore."""
 
     @pytest.fixture

@@ -47,6 +47,8 @@ def test_which_client_is_meant_is_asked_or_read_from_its_settings(alone, folder,
     file = tmp_path / "settings-client.yaml"
     file.write_text(f"state_dir: {folder}\nname: bob\n")
     assert alone.json("client", "pause", "-c", file)["name"] == "bob"
+    file.write_text(f"state_dir: {folder}\nname: 'clinic-{{slot}}'\n")
+    assert len(alone.json("client", "status", "-c", file)["clients"]) == 2
     monkeypatch.setenv("FEDN_CLIENT_STATE_DIR", str(folder))
     assert [c["name"] for c in alone.json("client", "status")["clients"]] == ["ann", "bob"]
 

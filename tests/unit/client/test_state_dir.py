@@ -115,6 +115,19 @@ def test_a_claimed_directory_is_refused_within_the_process_too(tmp_path: Path) -
     claim(tmp_path, "ann").release()
 
 
+def test_a_place_in_a_shared_folder_is_numbered_in_the_name_and_stays_who_it_was(tmp_path: Path) -> None:
+    first, second = (claim(tmp_path, "clinic-{slot}") for _ in range(2))
+    assert [(held.name, held.slot) for held in (first, second)] == [("clinic-1", 1), ("clinic-2", 2)]
+    first.release()
+    again = claim(tmp_path, "clinic-{slot}")
+    assert (again.client, again.slot) == (first.client, 1)
+    again.release()
+    second.release()
+    named = claim(tmp_path, "clinic-2")
+    named.release()
+    assert (named.client, named.slot) == (second.client, 0)
+
+
 def test_another_process_is_refused_until_the_first_has_gone(tmp_path: Path) -> None:
     with Holder(tmp_path, "ann") as first:
         name, client = first.said()

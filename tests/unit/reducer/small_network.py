@@ -15,6 +15,7 @@ from fedn.identity.network_dir import NetworkDir, create
 from fedn.reducer.auditing import Auditor
 from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest import create_app
+from fedn.reducer.roll import Roll
 
 HOST = "fl.example.org"
 BY = Principal(Role.ADMIN, "admin")
@@ -41,10 +42,15 @@ class SmallNetwork:
         self.wallet = self.dir.wallet
         self.put_out: list[Member] = []
         self.auditor = Auditor(self.store, self.clock)
+        self.roll = Roll()
         self.registrar = Registrar(
             self.store, self.dir.authority, self.auditor, name=self.dir.name, admin=self.dir.admin,
-            certificate_seconds=3600.0, on_revoked=self.put_out.append, clock=self.clock,
+            certificate_seconds=3600.0, on_joined=self.roll.note, on_revoked=self._revoked, clock=self.clock,
         )  # fmt: skip
+
+    def _revoked(self, member: Member) -> None:
+        self.roll.note(member)
+        self.put_out.append(member)
 
     def app(self, **settings: Any) -> Any:
         """The web application, as `fedn.reducer.app` makes it."""

@@ -23,7 +23,8 @@ from fedn.identity.certificates import issued_by, new_key, new_request, read_cer
 from fedn.identity.network_dir import AUTHORITY_SECONDS
 from fedn.identity.tokens import new_token
 from fedn.reducer.auditing import TEXT
-from fedn.reducer.registrar import MAX_USES, RENEW_WITHIN, RENEWALS, Registrar, known_as
+from fedn.reducer.registrar import MAX_USES, RENEW_WITHIN, RENEWALS, Registrar
+from fedn.reducer.roll import Roll
 from fedn.stores.sqlite import SqliteState
 
 HOUR = 3600.0
@@ -386,10 +387,8 @@ def test_a_reducer_that_starts_again_does_not_bring_a_revoked_token_back(net, by
 def test_a_revoked_member_is_out_for_ever(net, by):
     key = new_key()
     issued = join(net, net.token("combiner"), "combiner", "c1", key=key)
-    assert known_as(net.store, Role.COMBINER, "c1", "") == "c1"
     net.registrar.revoke_member(Role.COMBINER, "c1", by)
     assert [str(member.principal) for member in net.put_out] == ["combiner:c1"]
-    assert known_as(net.store, Role.COMBINER, "c1", "c1") is None
     assert net.registrar.revoked() == ["combiner:c1"]
     for attempt in (
         lambda: net.registrar.member(issued.certificate),
@@ -405,15 +404,27 @@ def test_a_revoked_member_is_out_for_ever(net, by):
     assert net.registrar.revoked() == [], "nobody can show its certificate any more"
 
 
-def test_a_combiner_from_before_there_was_an_identity_is_not_spoken_with(net):
-    assert known_as(net.store, Role.COMBINER, "old", "old") is None
-
-
-def test_a_member_is_called_as_it_was_when_it_joined(net):
+@pytest.mark.parametrize("read", [False, True])
+def test_the_roll_knows_who_is_in_the_network_and_who_was_put_out(net, by, read):
+    """As it is told, and as another reducer reads it that begins later."""
     join(net, net.token("client"), member="ann-1", name="ann")
-    assert known_as(net.store, Role.CLIENT, "ann-1", "somebody else") == "ann"
     join(net, net.token("combiner"), "combiner", "c1", name="somebody-else")
-    assert known_as(net.store, Role.COMBINER, "c1", "somebody-else") == "c1"
+    ann = net.store.member(Role.CLIENT, "ann-1")
+
+    def roll() -> Roll:
+        begun = Roll()
+        begun.read(net.store)
+        return begun if read else net.roll
+
+    assert roll().known_as(Role.CLIENT, "ann-1", "somebody else") == "ann"
+    assert roll().known_as(Role.COMBINER, "c1", "somebody-else") == "c1"
+    assert roll().known_as(Role.COMBINER, "old", "old") is None, "from before there was an identity"
+    assert roll().known_as(Role.COMBINER, "ann-1", "ann") is None
+    net.registrar.revoke_member(Role.CLIENT, "ann-1", by)
+    out = roll()
+    assert out.known_as(Role.CLIENT, "ann-1", "ann") is None
+    out.note(ann)
+    assert out.known_as(Role.CLIENT, "ann-1", "ann") is None, "told late"
 
 
 def test_who_can_not_be_revoked(net, by):

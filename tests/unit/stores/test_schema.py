@@ -45,7 +45,7 @@ VERSION_1 = (
     "PRAGMA user_version = 1",
 )
 OLD_TABLES = {"term", "sessions", "records", "metrics", "models", "combiners"}
-NEW_TABLES = {"tokens", "members", "audit", "packages"}
+NEW_TABLES = {"tokens", "members", "audit", "packages", "pruned", "lease"}
 
 
 class Old:
@@ -85,7 +85,7 @@ def shape(path: Path) -> list[tuple[str, list[tuple[object, ...]]]]:
 def test_opening_adds_what_is_missing_and_keeps_the_rest(old: Old):
     assert (old.version(), old.tables()) == (1, OLD_TABLES)
     state = SqliteState(old.path)
-    assert (old.version(), old.tables()) == (3, OLD_TABLES | NEW_TABLES)
+    assert (old.version(), old.tables()) == (5, OLD_TABLES | NEW_TABLES)
     assert state.records(MNIST) == old.trail
     assert verify_trail(state, old.models, MNIST).ok
     assert state.take_term() == 2
@@ -110,7 +110,7 @@ def test_a_step_that_fails_leaves_the_old_file(old: Old, monkeypatch: pytest.Mon
             SqliteState(old.path)
     assert (old.version(), old.tables()) == (1, OLD_TABLES)
     SqliteState(old.path).close()
-    assert old.version() == 3
+    assert old.version() == 5
 
 
 HALFWAY = """

@@ -40,7 +40,7 @@ def test_paths_are_taken_literally(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "mongodb://localhost/fedn", "file:///x", "memory:", "sqlite://x.db", "sqlite:///", "sqlite:x.db",
+    ["", "postgres://localhost/fedn", "file:///x", "memory:", "sqlite://x.db", "sqlite:///", "sqlite:x.db",
      "sqlite:///:memory:", "sqlite:///x.db?mode=ro"],
 )  # fmt: skip
 def test_an_unknown_state_url_is_refused_by_field(url: str):
@@ -51,7 +51,7 @@ def test_an_unknown_state_url_is_refused_by_field(url: str):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "s3://bucket", "sqlite:///x", "memory", "file:", "file://", "file:///", "file://host/x", "file:/x",
+    ["", "s4://bucket", "sqlite:///x", "memory", "file:", "file://", "file:///", "file://host/x", "file:/x",
      "file:x?y"],
 )  # fmt: skip
 def test_an_unknown_model_url_is_refused_by_field(url: str):

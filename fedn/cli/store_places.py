@@ -1,0 +1,151 @@
+"""Commands that work on the stores themselves: where these are, how they are opened, how far a command is."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fedn.cli import screen
+from fedn.cli.options import json_option
+from fedn.domain.errors import InvalidInput, NotFound
+from fedn.domain.identity import AuditNote
+
+if TYPE_CHECKING:
+    from fedn.ports import ModelStore, StateStore
+    from fedn.stores.naming import Told
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """URLs of the two stores of a network."""
+
+    state: str
+    models: str
+
+
+def on_stores(command: Callable[..., Any]) -> Callable[..., Any]:
+    """For a command that opens stores: --json, and where they are, as ``places: Places``."""
+
+    @wraps(command)
+    def placed(*, settings: Path | None, state: str | None, models: str | None, **given: Any) -> Any:
+        return command(places=places_of(settings, state, models), **given)
+
+    for option in (
+        click.option("--models", metavar="URL", help="Model store, instead of that of the settings."),
+        click.option("--state", metavar="URL", help="State store, instead of that of the settings."),
+        click.option(
+            "-c", "--config", "settings", type=FILE,
+            help="Settings file of the reducer whose stores these are; else its environment and defaults.",
+        ),
+    ):  # fmt: skip
+        placed = option(placed)
+    return json_option(placed)
+
+
+def places_of(settings: Path | None, state: str | None, models: str | None, side: str = "") -> Places:
+    """Where the stores are: as given, else as the reducer would find them; ``side`` begins the flags."""
+    flags = f"--{side}state", f"--{side}models"
+    given = dict(zip(flags, (state, models), strict=True))
+    if all(url is None for url in given.values()):
+        from fedn.config import ReducerSettings, load
+
+        loaded = load(ReducerSettings, settings)
+        found = Places(loaded.state_store, loaded.model_store)
+    elif state is None or models is None:
+        raise InvalidInput(flags[0], f"goes with {flags[1]}", "give both, or none to use the settings'")
+    else:
+        found = Places(state, models)
+        check_places(given)
+    return found
+
+
+def check_places(given: dict[str, str | None]) -> None:
+    """Refuse what is no place for a command, and passwords, which others could see."""
+    from fedn.domain.urls import holds_secret
+
+    for flag, url in given.items():
+        if url is not None and holds_secret(url):
+            raise InvalidInput(
+                flag, "holds a password, which other users can see among the arguments of a process",
+                "leave it out and set FEDN_MONGO_PASSWORD_FILE, or give a settings file with -c",
+            )  # fmt: skip
+
+
+def place(url: str) -> str:
+    """What tells a store from another: a path in full, however it was written; else the address."""
+    for scheme in ("sqlite:///", "file://", "file:"):
+        if url.startswith(scheme):
+            return str(Path(url.removeprefix(scheme)).resolve())
+    return url
+
+
+def check_kept(places: Places) -> None:
+    """Refuse stores that are gone with their process; raises InvalidInput."""
+    for name, url in (("--state", places.state), ("--models", places.models)):
+        if url == "memory://":
+            raise InvalidInput(name, "memory:// is gone with its process", "name the stores of a reducer")
+
+
+@contextmanager
+def opened(places: Places, *, write: bool, create: bool = False) -> Iterator[tuple[StateStore, ModelStore]]:
+    """Both stores. What is not there is not made by mistake: raises NotFound unless it is to ``create``."""
+    from fedn.stores import open_models, open_state
+
+    check_kept(places)
+    if not create:
+        try:
+            open_state(places.state, read_only=True).close()
+            open_models(places.models, read_only=True).close()
+        except NotFound as error:
+            where = "say where they are: with -c settings-reducer.yaml, or with --state and --models"
+            raise NotFound(f"{error.message}; {where}") from None
+    with (
+        closing(open_state(places.state, read_only=not write)) as state,
+        closing(open_models(places.models, read_only=not write)) as models,
+    ):
+        yield state, models
+
+
+@contextmanager
+def bars(as_json: bool) -> Iterator[Told]:
+    """A bar for everything that is told of, on stderr; silent where nobody watches."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from fedn.sdk.terminal import console, watched
+
+    at = console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=at, disable=as_json or not watched(at)) as drawn:
+        tasks: dict[str, Any] = {}
+
+        def told(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = drawn.add_task(screen.clean(what), total=total)
+            drawn.update(tasks[what], completed=done, total=total)
+
+        yield told
+
+
+def noted(event: str, subject: str, **details: str | int) -> AuditNote:
+    """What the audit log is to say of somebody who worked on the stores themselves."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = str(os.getuid())
+    return AuditNote(time.time(), f"stores:{user}", event, subject, details)

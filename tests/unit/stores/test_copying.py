@@ -1,0 +1,230 @@
+"""A whole network in other stores: the same, verified, also when the copying broke off anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fedn.domain.errors import Conflict, StoreUnavailable
+from fedn.domain.identity import Role
+from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, digest_of
+from fedn.identity.audit import verify_audit
+from fedn.ports import CombinerInfo, MetricRow, ModelInfo
+from fedn.reducer.metrics import pages
+from fedn.stores.copying import COPYING, PAGE, Copied, Stores, copy_network
+from fedn.stores.files import FileModels
+from fedn.stores.memory import MemoryModels, MemoryState
+from fedn.stores.retention import Rule, prune
+from fedn.stores.sqlite import SqliteState
+from fedn.stores.trail import verify_trail
+from fedn.testing.contracts.samples import (
+    blob_of,
+    build_audit,
+    build_trail,
+    genesis,
+    join_token,
+    joining,
+    note_of,
+    session_info,
+    successor,
+)
+from fedn.testing.contracts.state_store import package
+
+MNIST, OTHER = SessionId("mnist"), SessionId("other")
+ROUNDS = 2 * PAGE + 5
+NOON = 4_000_000_000.0
+
+
+def network(stores: Stores) -> Stores:
+    """Two sessions, one of them pruned, with metrics, seeds, a package, members, tokens and an audit log."""
+    state, models = stores.state, stores.models
+    build_trail(state, models, "other", 3)
+    trail = build_trail(state, models, rounds=ROUNDS)
+    term = state.take_term()
+    memory = b"what the optimizer remembers"
+    models.put([memory]), models.put([blob_of("mnist", ROUNDS + 1)])
+    state.commit_round(successor(trail[-1], optimizer_state=digest_of(memory)), term)
+    state.set_session_state(MNIST, "running", "", term)
+    state.set_session_state(OTHER, "finished", "done", term)
+    prune(state, models, Rule(1), NOON, only=[OTHER])
+    for number in (1, ROUNDS):
+        state.add_metrics([MetricRow(MNIST, number, "train", ClientId("a"), 10, {"loss": 1 / number})])
+    for number, blob in enumerate((b"seed one", b"seed two")):
+        state.add_model(ModelInfo(models.put([blob])[0], len(blob), "seed", "seed", 1.0 + number // 2))
+    models.put([b"code"])
+    state.add_package(package(b"code", 2.0))
+    state.put_combiner(CombinerInfo(CombinerName("north"), "localhost:1", "i1", 1.0))
+    token = join_token(uses=0)
+    state.identity.add_token(token)
+    for name in ("c1", "c2"):
+        state.identity.enroll(joining(token, name), 100.0)
+    state.identity.revoke_member(Role.CLIENT, "c2", 200.0)
+    build_audit(state.identity, PAGE + 3)
+    return stores
+
+
+def everything(stores: Stores) -> list[object]:
+    """All that is in both stores, in the order in which it is listed."""
+    state, models = stores.state, stores.models
+    sessions = state.sessions()
+    return [
+        sessions, state.newest_term(), state.models(), state.packages(), state.combiners(),
+        *(list(state.raw_records(info.session)) for info in sessions),
+        *(state.metrics(info.session) for info in sessions), list(state.pruned_marks()),
+        state.identity.tokens(), state.identity.members(), list(state.identity.raw_audit()),
+        {digest: b"".join(models.read(digest)) for digest in models.digests()},
+    ]  # fmt: skip
+
+
+def verified(stores: Stores) -> bool:
+    reports = [verify_trail(stores.state, stores.models, info.session) for info in stores.state.sessions()]
+    return all(report.ok for report in reports) and verify_audit(stores.state.identity).ok
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Iterator[Stores]:
+    """The network in the embedded stores."""
+    state = SqliteState(tmp_path / "state.db")
+    yield network(Stores(state, FileModels(tmp_path / "models")))
+    state.close()
+
+
+@pytest.fixture
+def source() -> Stores:
+    return network(memory())
+
+
+def memory() -> Stores:
+    return Stores(MemoryState(), MemoryModels())
+
+
+def test_a_copy_is_the_same_and_so_is_the_copy_of_the_copy(kept: Stores, tmp_path: Path):
+    source, there = kept, memory()
+    copied = copy_network(source, there, pages)
+    assert everything(there) == everything(source)
+    assert verified(source)
+    assert verified(there)
+    assert (copied.sessions, copied.records, copied.problems) == (2, ROUNDS + 2 + 4, [])
+    assert copied.blobs == len(list(source.models.digests()))
+
+    back = Stores(SqliteState(tmp_path / "back.db"), FileModels(tmp_path / "back"))
+    copy_network(there, back, pages)
+    assert everything(back) == everything(source)
+    term = back.state.take_term()
+    assert term > source.state.newest_term()
+    assert back.state.commit_round(successor(back.state.record(MNIST, ROUNDS + 1)), term).round == ROUNDS + 2
+    back.state.close()
+
+
+def test_again_it_copies_what_is_new_alone(source: Stores):
+    there = memory()
+    copy_network(source, there, pages)
+    blobs = len(list(source.models.digests()))
+    assert copy_network(source, there, pages) == Copied(2, 0, 0, 0, blobs)
+    source.models.put([blob_of("mnist", ROUNDS + 2)])
+    head = source.state.record(MNIST, ROUNDS + 1)
+    source.state.commit_round(successor(head), source.state.newest_term())
+    source.state.identity.enroll(joining(join_token(uses=0), "c3"), 300.0)
+    source.state.unmark_pruned([source.state.pruned_marks()[0][0]])
+    copied = copy_network(source, there, pages)
+    assert (copied.records, copied.blobs, copied.there) == (1, 1, blobs)
+    assert everything(there) == everything(source)
+
+
+class Breaking(MemoryState):
+    """Fails at the ``at``-th write that brings something over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = 0
+
+    def import_session(self, info, rows):
+        self.at -= 1
+        if self.at == 0:
+            raise StoreUnavailable("the machine went away")
+        super().import_session(info, rows)
+
+
+@pytest.mark.parametrize("at", range(1, 9))
+def test_what_broke_off_goes_on_and_nobody_takes_it_for_whole(source: Stores, at: int):
+    there = Stores(Breaking(), MemoryModels())
+    there.state.at = at
+    try:
+        copy_network(source, there, pages)
+    except StoreUnavailable:
+        states = {info.session: info.state for info in there.state.sessions()}
+        wholes = [session for session, state in states.items() if state != COPYING]
+        assert all(verify_trail(there.state, there.models, session).ok for session in wholes)
+        assert MNIST not in wholes
+    else:
+        assert at > 7
+    there.state.at = 0
+    copy_network(source, there, pages)
+    assert everything(there) == everything(source)
+
+
+def test_a_round_committed_meanwhile_comes_along(source: Stores):
+    """The reducer goes on: the copy is of one of its commits, whole."""
+    there, last = memory(), source.state.record(MNIST, ROUNDS + 1)
+
+    def told(what: str, done: int, total: int) -> None:
+        nonlocal last
+        if what == "session mnist" and done in (PAGE, ROUNDS + 3, ROUNDS + 4):
+            last = successor(last)
+            source.models.put([blob_of("mnist", last.record.round)])
+            source.state.commit_round(last, source.state.newest_term())
+
+    copy_network(source, there, pages, told)
+    assert last.record.round == ROUNDS + 4
+    assert there.state.session(MNIST).head.round == ROUNDS + 4
+    assert verified(there)
+
+
+def test_another_network_is_not_written_into(source: Stores):
+    copy = memory()
+    copy_network(source, copy, pages)
+    before = everything(source)
+    strangers = [memory() for _ in range(5)]
+    build_trail(strangers[0].state, strangers[0].models, "stranger", 1)
+    first = genesis("mnist")  # the very same
+    strangers[1].state.add_session(session_info(first), first)
+    strangers[1].state.commit_round(successor(first, committed_at=1.0), 0)
+    strangers[2].models.put([b"somebody's blob"])
+    strangers[3].state.identity.add_token(join_token("b" * 16))
+    build_audit(strangers[4].state.identity, 3)  # begins as the source's does
+    strangers[4].state.identity.append_audit(note_of())
+    for stranger in strangers:
+        kept = everything(stranger)
+        with pytest.raises(Conflict):
+            copy_network(source, stranger, pages)
+        assert everything(stranger) == kept
+    assert everything(source) == before
+
+
+def test_a_copy_that_was_gone_on_with_is_not_written_over(source: Stores):
+    copy = memory()
+    copy_network(source, copy, pages)
+    head = copy.state.record(MNIST, ROUNDS + 1)
+    copy.state.commit_round(successor(head), copy.state.take_term())
+    kept = everything(copy)
+    with pytest.raises(Conflict, match="has gone on by itself"):
+        copy_network(source, copy, pages)
+    assert everything(copy) == kept
+
+
+def test_damage_is_copied_as_it_is_and_said(kept: Stores, tmp_path: Path):
+    source = kept
+    missing, damaged = (Digest(digest_of(blob_of("mnist", number))) for number in (4, 5))
+    source.models.delete(missing)
+    (tmp_path / "models" / damaged[:2] / damaged).write_bytes(b"other bytes")
+    there = memory()
+    copied = copy_network(source, there, pages)
+    assert sorted(copied.problems) == sorted(
+        f"Model {digest} of round {number} is missing at the source, or damaged."
+        for number, digest in ((4, missing), (5, damaged))
+    )
+    assert len(verify_trail(source.state, source.models, MNIST).problems) == 2
+    assert len(verify_trail(there.state, there.models, MNIST).problems) == 2
+    assert list(there.state.raw_records(MNIST)) == list(source.state.raw_records(MNIST))
