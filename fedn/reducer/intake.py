@@ -19,9 +19,9 @@ from fedn.domain.round import MergedPart
 from fedn.domain.update import finite_metrics
 from fedn.ports import CombinerLink, MetricRow, Vector
 from fedn.reducer.books import Hindrances
+from fedn.reducer.legs import PartKey
 from fedn.reducer.merging import Part, check_part
 from fedn.reducer.peers import Peer
-from fedn.reducer.round import PartKey
 
 PARTS_IN_FLIGHT = 2
 """Large parts that are fetched at once; each takes eight bytes of memory per averaged element."""

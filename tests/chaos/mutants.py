@@ -21,6 +21,7 @@ from typing import Any
 
 from fedn.client import machine
 from fedn.combiner.staging import PartSum
+from fedn.reducer import legs as lg
 from fedn.reducer import round as rd
 from fedn.reducer.merging import Committer
 
@@ -73,10 +74,10 @@ def delete_before_settled(patch: Patch) -> None:
 
 def accept_a_fenced_part(patch: Patch) -> None:
     """A fenced combiner that is back goes on with its part, and nobody looks who counts already."""
-    honest, fenced, leg_of, open_part = rd.network_changed, rd.Phase.FENCED, rd.Leg, rd.OpenPart
+    honest, fenced, leg_of, open_part = rd.network_changed, lg.Phase.FENCED, lg.Leg, lg.OpenPart
 
-    def trusting(round_: rd.Round, network: Any) -> rd.Outcome:
-        again: tuple[rd.Command, ...] = ()
+    def trusting(round_: lg.Round, network: Any) -> rd.Outcome:
+        again: tuple[lg.Command, ...] = ()
         for key, leg in round_.legs.items():
             station = network.get(key.combiner)
             if leg.phase is fenced and station and station.incarnation == key.incarnation:

@@ -170,10 +170,20 @@ def test_a_refusal_of_the_last_one_seals() -> None:
 def test_failed_training_is_not_waited_for_but_a_later_update_is_taken() -> None:
     part = Story(ANN, BOB)
     assert part(ev.TrainingFailed(ANN, "ValueError: no data")) == ()
-    assert part.state.ledger.absences(Standing.REFUSED) == (
+    assert part.state.ledger.absences(Standing.FAILED) == (
         Absence(ANN, "training failed: ValueError: no data"),
     )
     assert part(ev.OfferMade(header(ANN))) == (ev.GrantUpload(header(ANN)),)
+
+
+def test_who_failed_and_attaches_anew_is_asked_again() -> None:
+    part = Story(ANN, BOB)
+    part(ev.TrainingFailed(ANN, "paused"))
+    assert part(ev.ClientArrived(ANN)) == (ev.SendTask(ANN),)
+    assert part.state.ledger.absences(Standing.FAILED) == ()
+    part.fold(BOB)
+    part.fold(ANN)
+    assert [c.client for c in part.state.ledger.contributors] == [ANN, BOB]
 
 
 def test_failed_training_of_the_last_one_seals() -> None:
