@@ -462,6 +462,17 @@ class Exporter(Protocol):
         """Nothing is told any more."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """An exporter that can say what is there already; then it is told what it has missed."""
+
+    def told(self, session: str) -> Collection[tuple[str, int]]:
+        """Events of a session that were written, in this process or before it, each with its round.
+
+        Those that are of no round, its beginning and its end, have round 0.
+        """
+
+
 class Trainer(Protocol):
     """Runs the user's code on a client. Blocking; called in a worker thread, one task at a time.
 
@@ -494,6 +505,6 @@ __all__ = [
     "Aggregator", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink", "Dial",
     "Exporter", "Helper",
     "IdentityStore", "Journal", "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PackageInfo",
-    "PartHeader", "ReducerLink", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained",
-    "Trainer", "Vector",
+    "PartHeader", "ReducerLink", "Remembering", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors",
+    "Trained", "Trainer", "Vector",
 ]  # fmt: skip

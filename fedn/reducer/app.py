@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from fedn.reducer.auditing import Auditor
 from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Limits, Reducer, believed
 from fedn.reducer.links import GrpcCombinerControl
-from fedn.reducer.observing import Everybody, open_exporters
+from fedn.reducer.observing import Background, Everybody, open_exporters
 from fedn.reducer.registrar import Registrar, known_as
 from fedn.reducer.rest import create_app
+from fedn.reducer.retelling import Past
 from fedn.reducer.service import ReducerService
 from fedn.reducer.web import Web, names_in
 from fedn.running import first_of, run_until_signalled
@@ -69,6 +70,7 @@ async def _serve(
     hosts = (*network.hosts, *names_in(settings.https_certificate)) if network else ()
     web = Web(create_app(service, settings, registrar, hosts), settings, wallet)
     try:
+        _catch_up(exporters, state)
         await reducer.start()
         web.start()
         log.info("reducer is up at %s://%s:%s", "https" if network else "http", settings.host, web.port)
@@ -80,6 +82,14 @@ async def _serve(
         await asyncio.gather(*(asyncio.to_thread(exporter.close) for exporter in exporters))
         if registrar:
             await asyncio.to_thread(registrar.auditor.flush, True)
+
+
+def _catch_up(exporters: Sequence[Background], state: StateStore) -> None:
+    """The port is ours by now: no other reducer of this place tells them, too."""
+    if exporters:
+        past = Past(state)
+        for exporter in exporters:
+            exporter.catch_up(past)
 
 
 def _registrar(settings: ReducerSettings, network: NetworkDir, service: ReducerService) -> Registrar:

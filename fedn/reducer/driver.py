@@ -161,6 +161,11 @@ class SessionDriver:
         return shown
 
     @property
+    def unfit(self) -> Mapping[ClientId, str]:
+        """Who could not take part so far, and why."""
+        return self._eligible.ever_unfit
+
+    @property
     def combiners(self) -> frozenset[CombinerName]:
         """Those that the open round has parts at."""
         round_ = telling.open_round(self._machine)

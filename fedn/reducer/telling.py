@@ -35,7 +35,7 @@ def progress(state: mc.State | None, reason: str, received: int) -> dict[str, An
     shown: dict[str, Any] = {"state": type(phase_of(state)).__name__.lower(), "reason": reason}
     if round_ := open_round(state):
         shown |= {"round": round_.number, "expected": expected(state), "received": received}
-        shown |= {"refused": dict(round_.refused), "lost": dict(round_.lost)}
+        shown |= {"refused": {**round_.failed, **round_.refused}, "lost": dict(round_.lost)}
     if state and (best := state.scores.best):
         shown["best"] = {"metric": metric_of(state.plan), "round": best.round, "value": best.value}
     return shown

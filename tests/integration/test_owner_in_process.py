@@ -161,7 +161,8 @@ async def test_the_ledger_says_what_was_overheard(tmp_path: Path, seed: Any, bre
         ]
         assert totals.updates == set(mine)
         assert {(e.to, e.address) for e in one.noted("update_offered")} == {("combiner-1", "combiner-1")}
-        assert all(e.details["metrics"] == {"loss": 0.5} for e in one.noted("update_offered"))
+        for entry in one.noted("update_offered"):
+            assert entry.details["metrics"].keys() == {"loss", "train_seconds"}
         [asked] = one.noted("combiner_asked")
         assert (asked.to, asked.address) == ("reducer", "http://reducer")
 
