@@ -490,6 +490,9 @@ class Trainer(Protocol):
     def cancel(self, task: m.Task) -> None:
         """Nobody waits for this task: end it if it is at work, where that is possible. From any thread."""
 
+    def hurry(self) -> None:
+        """Another task waits for what goes on though nobody waits for it: end that now. From any thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:

@@ -313,6 +313,8 @@ class Client:
                 self._send(report)
             case ev.StopWork(task):
                 self._trainer.cancel(task)
+            case ev.HurryWork():
+                self._trainer.hurry()
             case ev.SendFailure(key, reason):
                 failed = {"session": key.session, "round": key.round, "kind": key.kind, "reason": reason}
                 self._tell(Observed("failed", failed))

@@ -128,6 +128,10 @@ class PackageTrainer:
         """
         self._turns.cancel(task)
 
+    def hurry(self) -> None:
+        """End a validation that may go on only while nothing waits. May be called from any thread."""
+        self._turns.hurry()
+
     def rest(self, away: bool) -> None:
         """While the client is ``away`` no worker is kept. May be called from any thread."""
         if away:

@@ -118,6 +118,9 @@ class AppTrainer:
     def cancel(self, task: Task) -> None:
         """Nothing: a thread can't be ended from outside; what it comes to is not waited for."""
 
+    def hurry(self) -> None:
+        """Nothing, for the same reason."""
+
     def rest(self, away: bool) -> None:
         """Nothing: an app's memory is the client's own."""
 

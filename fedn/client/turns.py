@@ -7,23 +7,28 @@ a new worker: for as long as a worker may have nothing to do, and until another 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fedn.client.process import Stop
 from fedn.domain.messages import Task, TaskKind
 
+PATIENCE = 900.0
+"""Seconds, where no other time is set."""
+KEPT = 8
+
 
 class Turns:
     """`take` is for the threads of tasks, the rest for any."""
 
     def __init__(self, patience: float) -> None:
-        """``patience``: seconds that an unwanted validation may go on; 0 for as long as it takes."""
-        self._patience = patience
+        """``patience``: seconds that an unwanted validation may go on; 0 for the most there is."""
+        self._patience = patience or PATIENCE
         self._turn = threading.Lock()
         self._lock = threading.Lock()
         self._here: list[tuple[Task, Stop]] = []  # whose turn it is, if anybody's, and those that wait
-        self._unwanted: Task | None = None
+        self._unwanted: deque[Task] = deque(maxlen=KEPT)  # these very tasks; the same may be asked for anew
         self._tolerated: Stop | None = None
         self._timer: threading.Timer | None = None
         self._closed = False
@@ -35,7 +40,7 @@ class Turns:
         with self._lock:
             self._here.append((task, stop))
             self._stop_tolerated()
-            if self._closed or task is self._unwanted:
+            if self._closed or any(task is other for other in self._unwanted):
                 stop.ask()
         try:
             with self._turn:
@@ -50,7 +55,7 @@ class Turns:
     def cancel(self, task: Task) -> None:
         """Nobody waits for this very task, which may not have come yet."""
         with self._lock:
-            self._unwanted = task
+            self._unwanted.append(task)
             for other, stop in self._here:
                 if other is not task:
                     continue
@@ -76,10 +81,9 @@ class Turns:
 
     def _tolerate(self, stop: Stop) -> None:
         self._tolerated = stop
-        if self._patience:
-            self._timer = threading.Timer(self._patience, self.hurry)
-            self._timer.daemon = True
-            self._timer.start()
+        self._timer = threading.Timer(self._patience, self.hurry)
+        self._timer.daemon = True
+        self._timer.start()
 
     def _stop_tolerated(self) -> None:
         if self._tolerated is not None:

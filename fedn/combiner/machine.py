@@ -388,11 +388,11 @@ def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) 
     """
     commands: tuple[ev.Command, ...] = ()
     for client, entry in ledger.entries.items():
-        if client in elsewhere:
-            continue
+        if client in elsewhere or entry.standing is Standing.FAILED:
+            continue  # who failed holds nothing, and may count at another combiner by now
         if entry.standing is Standing.FOLDED and counted:
             commands += (ev.SettleClient(client, True, ""),)
-        elif entry.standing in {Standing.REFUSED, Standing.FAILED} and counted:
+        elif entry.standing is Standing.REFUSED and counted:
             commands += (ev.SettleClient(client, False, entry.reason),)
         else:
             commands += (ev.AskReoffer(client),)

@@ -46,7 +46,8 @@ class Leg:
 class Round:
     """``place``: where each client's update may count. The other maps name what is still open.
 
-    ``failed``: clients whose training failed, until they are asked again; ``failed_at``: since when.
+    ``failed``: why trainings failed, until their clients are asked again; ``failures``: how often, so far;
+    ``resting``: until when such a client is left in peace.
     """
 
     number: int
@@ -60,7 +61,8 @@ class Round:
     releasing: Mapping[ClientId, CombinerName] = field(default_factory=dict)
     refused: Mapping[ClientId, str] = field(default_factory=dict)
     failed: Mapping[ClientId, str] = field(default_factory=dict)
-    failed_at: Mapping[ClientId, float] = field(default_factory=dict)
+    failures: Mapping[ClientId, int] = field(default_factory=dict)
+    resting: Mapping[ClientId, float] = field(default_factory=dict)
     lost: Mapping[ClientId, str] = field(default_factory=dict)
 
     @property

@@ -268,7 +268,7 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
         return replace(state, phase=Committing(round_)), (*commands, commit)
     have, need = len(round_.accepted), round_.quorum
     free = frozenset() if state.pause else rd.candidates(round_, state.network)
-    if state.whole and have and free:
+    if state.whole and have and have + len(free) >= need:
         return _begin_again(state, round_, commands)
     reason = f"{have} of {need} updates; waiting for more clients" + _why(round_)
     if state.pause:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation
 from fedn.domain.part import PartHeader, overlap
-from fedn.domain.update import UpdateHeader
+from fedn.domain.update import Absence, UpdateHeader
 from fedn.reducer.legs import (
     ACTIVE,
     AbortPart,
@@ -35,8 +35,12 @@ from fedn.reducer.legs import (
 )
 from fedn.reducer.network import Network, attached
 
-RETRY_SECONDS = 30.0
-"""After so long a failed training is asked for again, if the round still lacks its quorum."""
+RETRY_SECONDS, RETRY_MOST = 30.0, 3600.0
+"""After so long a failed training is asked for again while the round lacks its quorum; each time after twice
+as long.
+"""
+PROMPT_RETRIES = 3
+"""So often a client whose training failed is asked as soon as it attaches anew."""
 
 V = TypeVar("V")
 Outcome = tuple[Round, tuple[Command, ...]]
@@ -62,7 +66,12 @@ def open_round(
     round_ = Round(number, base_model, quorum, open_to_all)
     if again:
         round_ = replace(
-            round_, legs=again.legs, refused=again.refused, failed=again.failed, failed_at=again.failed_at
+            round_,
+            legs=again.legs,
+            refused=again.refused,
+            failed=again.failed,
+            failures=again.failures,
+            resting=again.resting,
         )
     round_, commands = adopt_held(round_, network)
     round_, more = extend(round_, network, selected)
@@ -101,15 +110,25 @@ def adopt_held(round_: Round, network: Network) -> Outcome:
 
 def extend(round_: Round, network: Network, selected: Iterable[ClientId]) -> Outcome:
     """Open the next part at every combiner for the selected clients that have no place yet."""
-    commands: tuple[Command, ...] = ()
+    round_, commands = _drop_empty(round_)
     wanted = candidates(round_, network) & frozenset(selected)
     for name, station in sorted(network.items()):
         newcomers = station.clients & wanted
         if newcomers:
-            lost = _without(round_.lost, newcomers)
+            lost, failed = _without(round_.lost, newcomers), _without(round_.failed, newcomers)
             key = _next_key(round_, name, station.incarnation)
-            round_, more = _open(replace(round_, lost=lost), key, sorted(newcomers))
+            round_, more = _open(replace(round_, lost=lost, failed=failed), key, sorted(newcomers))
             commands += more
+    return round_, commands
+
+
+def _drop_empty(round_: Round) -> Outcome:
+    """Parts that hold no update go when more are asked for: else they would pile up while clients fail."""
+    commands: tuple[Command, ...] = ()
+    for key, leg in round_.legs.items():
+        if leg.phase is Phase.MERGED and leg.header is not None and not leg.header.contributors:
+            round_ = _void(round_, key, leg)
+            commands += (AbortPart(key, "it holds no update", reoffer=True),)
     return round_, commands
 
 
@@ -123,7 +142,7 @@ def candidates(round_: Round, network: Network) -> frozenset[ClientId]:
     """
     listed = {c for leg in round_.legs.values() if leg.phase in ACTIVE for c in leg.clients}
     under_way = listed | round_.admissions.keys() | round_.releasing.keys() | round_.orphans.keys()
-    here = attached(network).keys() - round_.accepted - round_.refused.keys() - round_.failed.keys()
+    here = attached(network).keys() - round_.accepted - round_.refused.keys() - round_.resting.keys()
     return frozenset(here - under_way)
 
 
@@ -173,11 +192,10 @@ def part_sealed(round_: Round, key: PartKey, header: PartHeader, now: float) -> 
     accepted = round_.accepted
     refused = {**round_.refused, **{a.client: a.reason for a in header.refused}}
     lost = {**round_.lost, **{a.client: a.reason for a in header.lost if a.client not in accepted}}
-    failed = {a.client: a.reason for a in header.failed if a.client not in accepted}
+    round_ = _note_failures(round_, [a for a in header.failed if a.client not in accepted], now)
     counted = {c.client for c in header.contributors}  # the answer to an admission may come after the seal
     round_ = replace(
         round_, refused=refused, lost=lost,
-        failed={**round_.failed, **failed}, failed_at={**round_.failed_at, **dict.fromkeys(failed, now)},
         admissions=_without(round_.admissions, counted), releasing=_without(round_.releasing, counted),
     )  # fmt: skip
     round_ = _put(round_, key, Leg(leg.clients, Phase.FETCHING, header))
@@ -245,7 +263,8 @@ def network_changed(round_: Round, network: Network) -> Outcome:
     round_, adopted = adopt_held(round_, network)
     commands += adopted
     where = attached(network)
-    round_ = _ask_again(round_, round_.failed.keys() - where.keys())  # they may come back mended
+    gone = round_.resting.keys() - where.keys()  # they may come back mended
+    round_ = _ask_again(round_, {c for c in gone if round_.failures[c] <= PROMPT_RETRIES})
     here = {client: where[client] for client in round_.orphans if client in where}
     round_, admits = _place(round_, here, network) if here else (round_, ())
     round_, opened = open_waiting(round_, network)  # one part for all that came to the same combiner
@@ -262,7 +281,8 @@ def tick(round_: Round, now: float, grace: float) -> Round:
     """Orphans that did not come back in time are lost, by name; failed ones may be asked once more."""
     gone = {c: since for c, since in round_.orphans.items() if now >= since + grace}
     reason = f"its combiner went away and it did not come back within {grace:g} s"
-    round_ = _ask_again(round_, {c for c, since in round_.failed_at.items() if now >= since + RETRY_SECONDS})
+    if round_.settled:
+        round_ = _ask_again(round_, {c for c, until in round_.resting.items() if now >= until})
     return replace(
         round_,
         orphans=_without(round_.orphans, gone),
@@ -273,19 +293,28 @@ def tick(round_: Round, now: float, grace: float) -> Round:
 def next_wake(round_: Round, grace: float) -> float | None:
     """When the next `tick` is due; None if none is."""
     due = [since + grace for since in round_.orphans.values()]
-    due += [since + RETRY_SECONDS for since in round_.failed_at.values()]
+    if round_.settled:
+        due += round_.resting.values()
     return min(due, default=None)
 
 
+def _note_failures(round_: Round, absences: Iterable[Absence], now: float) -> Round:
+    """What made a training fail may pass: so its client is not refused, but left in peace for a while."""
+    for client, reason in ((absence.client, absence.reason) for absence in absences):
+        times = round_.failures.get(client, 0) + 1
+        pause = min(RETRY_SECONDS * 2 ** min(times - 1, 20), RETRY_MOST)
+        round_ = replace(
+            round_,
+            failed={**round_.failed, client: reason},
+            failures={**round_.failures, client: times},
+            resting={**round_.resting, client: now + pause},
+        )
+    return round_
+
+
 def _ask_again(round_: Round, clients: AbstractSet[ClientId]) -> Round:
-    """What made a training fail may have passed: from failed to lost, who are asked if they are needed."""
-    reasons = {c: round_.failed[c] for c in sorted(clients)}
-    return replace(
-        round_,
-        failed=_without(round_.failed, clients),
-        failed_at=_without(round_.failed_at, clients),
-        lost={**round_.lost, **reasons},
-    )
+    """They have rested: if the round needs them still, it asks them."""
+    return replace(round_, resting=_without(round_.resting, clients))
 
 
 # --- clients that move -----------------------------------------------------------------------------
@@ -304,7 +333,7 @@ def release_requested(
         return round_, (Settle(combiner, client, round_.number, False, "trained from another base model"),)
     if client in round_.refused:
         return round_, (Settle(combiner, client, round_.number, False, round_.refused[client]),)
-    round_ = _ask_again(round_, {client} & round_.failed.keys())
+    round_ = replace(_ask_again(round_, {client}), failed=_without(round_.failed, {client}))
     if client in round_.lost and round_.has_quorum and not round_.awaited_at(client):
         return round_, ()  # too slow: it would hold the round for one more deadline, and then again
     old = round_.place.get(client)

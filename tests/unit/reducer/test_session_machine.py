@@ -193,12 +193,47 @@ def test_a_failed_training_is_asked_for_again_after_a_while_if_its_update_is_mis
     assert (commit.refused, commit.lost) == ((), ())
 
 
-def test_a_client_whose_training_failed_and_that_attaches_anew_is_asked_at_once() -> None:
+def test_a_client_whose_training_failed_and_that_attaches_anew_is_asked_at_once_but_not_for_ever() -> None:
     story = running(min_clients=3)
     story.merges(key("B"), CAT)
     story.merges(key("A"), ANN, failed="bob")
-    assert not any(isinstance(c, mc.SelectClients) for c in story.sees(at("A", ANN), at("B", CAT)))
-    assert story.sees(at("A", ANN), at("B", CAT, BOB))[-1] == mc.SelectClients(1, (BOB,))
+    for part in range(1, 1 + rd.PROMPT_RETRIES):
+        assert not any(isinstance(c, mc.SelectClients) for c in story.sees(at("A", ANN), at("B", CAT)))
+        assert story.sees(at("A", ANN, BOB), at("B", CAT))[-1] == mc.SelectClients(1, (BOB,))
+        story.selects(BOB)
+        story.merges(key("A", part), failed="bob")
+    story.sees(at("A", ANN), at("B", CAT))
+    assert not any(isinstance(c, mc.SelectClients) for c in story.sees(at("A", ANN, BOB), at("B", CAT)))
+
+
+def test_however_often_a_training_fails_its_combiner_holds_few_parts_and_the_pauses_grow() -> None:
+    story, now, held = running(min_clients=3), 0.0, {key("A"), key("B")}
+    story.merges(key("B"), CAT)
+    story.merges(key("A"), ANN, failed="bob")
+    for part in range(1, 300):
+        due = mc.next_wake(story.state)
+        assert due is not None
+        pause, now = due - now, due
+        assert story(mc.Tick(now))[-1] == mc.SelectClients(1, (BOB,))
+        told = story.selects(BOB)
+        held |= {c.key for c in told if isinstance(c, lg.OpenPart)}
+        held -= {c.key for c in told if isinstance(c, lg.AbortPart)}
+        story(mc.PartSealed(1, key("A", part), sealed(key("A", part), failed="bob"), now))
+        story(mc.PartFetched(1, key("A", part)))
+    assert pause == rd.RETRY_MOST
+    assert len(held) == 3
+    assert isinstance(story.state.phase, mc.Running)
+    assert len(story.state.phase.round.legs) <= 4
+
+
+def test_a_training_that_failed_early_in_a_long_round_is_named_as_in_a_short_one() -> None:
+    story = running(min_clients=2)
+    story.merges(key("A"), ANN, failed="bob")
+    assert mc.next_wake(story.state) is None
+    assert story(mc.Tick(1e6)) == ()
+    commit = story.merges(key("B"), CAT)[-1]
+    assert isinstance(commit, mc.CommitRound)
+    assert (commit.refused, commit.lost) == ((Absence(BOB, FAILED),), ())
 
 
 def test_a_selector_that_chooses_nobody_is_asked_again_when_the_network_changes() -> None:

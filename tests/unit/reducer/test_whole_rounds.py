@@ -89,16 +89,18 @@ def test_parts_that_came_one_after_the_other_are_asked_for_together() -> None:
     assert story.selects(ANN, BOB)[-1] == lg.OpenPart(key("A", part=2), (ANN, BOB))
 
 
-def test_an_empty_part_is_no_second_one() -> None:
+def test_an_empty_part_is_no_second_one_and_goes_when_the_next_is_asked_for() -> None:
     story = Story(at("A", ANN, BOB), min_clients=1)
     story.selects(ANN, BOB)
     story(mc.PartAborted(1, key("A"), 0.0))
     story.sees(at("A", ANN, BOB))
     story.merges(key("A", part=1), lost="ann bob")
-    story.selects(ANN, BOB)
+    drops, opens = story.selects(ANN, BOB)
+    assert drops == lg.AbortPart(key("A", part=1), "it holds no update", reoffer=True)
+    assert opens == lg.OpenPart(key("A", part=2), (ANN, BOB))
     commit = story.merges(key("A", part=2), ANN, BOB)[-1]
     assert isinstance(commit, mc.CommitRound)
-    assert [part.part for part in commit.parts] == [1, 2]
+    assert [part.part for part in commit.parts] == [2]
 
 
 def test_offers_that_come_while_all_is_asked_for_again_wait_for_the_new_part() -> None:
