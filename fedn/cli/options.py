@@ -163,8 +163,9 @@ def planned(file: Path | None, values: Mapping[str, Any]) -> dict[str, Any]:
 
     written = read_yaml(file)
     config, more = written.get("config", {}), values.get("config", {})
-    merged = {"config": {**config, **more}} if isinstance(config, dict) else {}
-    return {**written, **values, **merged}
+    if isinstance(config, dict):
+        config = {**config, **more}
+    return {**written, **values, "config": config}  # one that is no mapping is refused with the plan
 
 
 # --- from settings ---------------------------------------------------------------------------------

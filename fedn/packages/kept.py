@@ -68,8 +68,9 @@ def make_room(cache: Path, most: int, besides: Path) -> int:
     others = sorted((path for path in cache.iterdir() if path.is_dir() and path != besides), key=_used)
     oldest = time.time() - UNUSED_SECONDS
     sizes = {path: size_of(path) for path in others}
+    in_vain = sum(size for path, size in sizes.items() if _held(path)) > most  # whatever else went
     for path in others:
-        unwanted = sum(sizes.values()) > most or _used(path) < oldest
+        unwanted = (sum(sizes.values()) > most and not in_vain) or _used(path) < oldest
         if unwanted and _remove(path):
             del sizes[path]
     _remove_logs(cache)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable
 
 from fedn import plugins
-from fedn.ports import Exporter, Observed, Observer, Remembering
+from fedn.ports import Exporter, Observed, Observer, Remembering, SessionInfo
 from fedn.reducer.retelling import Past
 
 log = logging.getLogger("fedn.reducer")
@@ -104,21 +104,26 @@ class Background:
 
     def _catch_up(self, past: Past) -> None:
         """Tell what was missed. What a new life of the reducer says of the same is then not told again."""
-        assert isinstance(self._exporter, Remembering)
-        try:
-            for observed in past.missed_by(self._exporter):
-                if self._left_behind:
-                    return
-                if observed.event in self._events:
-                    self._tell(observed)
-                if observed.event in ROUNDS:
-                    self._retold.add(_key(observed))
-        except Exception as error:  # neither a tracker's nor a store's fault keeps it from what comes
-            log.warning("what %s has missed can't be told: %s: %s", self._name, type(error).__name__, error)
+        for info in past:
+            try:
+                self._catch_up_with(past, info)
+            except Exception as error:  # of one session; neither others nor what comes suffer from it
+                log.warning("what %s has missed of %s can't be told: %s: %s",
+                            self._name, info.session, type(error).__name__, error)  # fmt: skip
         if self._retold:
             log.info("%s was told of rounds that it had missed: %d events", self._name, len(self._retold))
 
-    def _tell(self, observed: Observed) -> None:
+    def _catch_up_with(self, past: Past, info: SessionInfo) -> None:
+        assert isinstance(self._exporter, Remembering)
+        for observed in past.missed_by(self._exporter, info):
+            if self._left_behind:
+                return
+            told = observed.event in self._events and self._tell(observed)
+            if told and observed.event in ROUNDS:
+                self._retold.add(_key(observed))
+
+    def _tell(self, observed: Observed) -> bool:
+        """Whether that worked."""
         try:
             self._exporter.observe(observed)
         except Exception as error:  # a tracker's fault is none of ours
@@ -127,6 +132,7 @@ class Background:
             self._failing = True
         else:
             self._failing = False
+        return not self._failing
 
 
 def _key(observed: Observed) -> tuple[str, str, int]:

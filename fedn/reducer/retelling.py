@@ -30,10 +30,13 @@ class Past:
         self._state = state
         self._sessions: Sequence[SessionInfo] = state.sessions()[:MAX_SESSIONS][::-1]
 
-    def missed_by(self, exporter: Remembering) -> Iterator[Observed]:
-        """Oldest session first, each in its order. Raises what store and exporter raise."""
-        for info in self._sessions:
-            yield from self._of(info, exporter.told(info.session))
+    def __iter__(self) -> Iterator[SessionInfo]:
+        """Oldest first."""
+        return iter(self._sessions)
+
+    def missed_by(self, exporter: Remembering, info: SessionInfo) -> Iterator[Observed]:
+        """What it was not told of a session, in order. Raises what store and exporter raise."""
+        yield from self._of(info, exporter.told(info.session))
 
     def _of(self, info: SessionInfo, told: Collection[tuple[str, int]]) -> Iterator[Observed]:
         ending, over = f"session_{info.state}", info.state not in (RUNNING, PAUSED)
