@@ -54,6 +54,9 @@ class NoopTrainer:
     def cancel(self, task: Task) -> None:
         """It is over before anybody could."""
 
+    def hurry(self) -> None:
+        """Nor does anything go on."""
+
 
 class Silent:
     """An Observer that lets everything pass."""

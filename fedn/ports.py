@@ -591,6 +591,17 @@ class Exporter(Protocol):
         """Nothing is told any more."""
 
 
+@runtime_checkable
+class Remembering(Protocol):
+    """An exporter that can say what is there already; then it is told what it has missed."""
+
+    def told(self, session: str) -> Collection[tuple[str, int]]:
+        """Events of a session that were written, in this process or before it, each with its round.
+
+        Those that are of no round, its beginning and its end, have round 0.
+        """
+
+
 class Trainer(Protocol):
     """Runs the user's code on a client. Blocking; called in a worker thread, one task at a time.
 
@@ -608,6 +619,9 @@ class Trainer(Protocol):
     def cancel(self, task: m.Task) -> None:
         """Nobody waits for this task: end it if it is at work, where that is possible. From any thread."""
 
+    def hurry(self) -> None:
+        """Another task waits for what goes on though nobody waits for it: end that now. From any thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
@@ -621,9 +635,8 @@ class Trained:
 
 __all__ = [
     "Aggregator", "BlobInfo", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink",
-    "Dial", "Exporter", "Helper",
-    "IdentityStore", "Journal", "Leadership", "Lease",
-    "MetricRow", "ModelInfo", "ModelStore", "Observed", "Observer", "PackageInfo",
-    "PartHeader", "Presigning", "ReducerLink", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors",
-    "Trained", "Trainer", "Vector",
+    "Dial", "Exporter", "Helper", "IdentityStore", "Journal", "Leadership", "Lease", "MetricRow",
+    "ModelInfo", "ModelStore", "Observed", "Observer", "PackageInfo", "PartHeader", "Presigning",
+    "ReducerLink", "Remembering", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained",
+    "Trainer", "Vector",
 ]  # fmt: skip

@@ -94,8 +94,9 @@ def _ask(session_id: str, what: str, which: str, at: Where, as_json: bool) -> No
     from fedn.cli.rest_client import connect
 
     with connect(at) as reducer:
-        path = f"/sessions/{reducer.session(session_id)}"
-        asked = reducer.post(f"{path}/{what}", _body(reducer, path, which))
+        session = reducer.session(session_id)
+        path = f"/sessions/{session}"
+        asked = reducer.post(f"{path}/{what}", _body(reducer, session, which))
         if not as_json:
             screen.note(f"Asked {screen.counted(len(asked['asked']), 'client')}; Ctrl-C stops watching.")
         while asked["running"]:
@@ -109,11 +110,12 @@ def _ask(session_id: str, what: str, which: str, at: Where, as_json: bool) -> No
         raise click.exceptions.Exit(1)
 
 
-def _body(reducer: Reducer, path: str, which: str) -> dict[str, Any]:
+def _body(reducer: Reducer, session: str, which: str) -> dict[str, Any]:
     if which == "latest":
         return {}
     if which == "best":
-        return {"model": reducer.get(f"{path}/best")["model"]}
+        remedy = "give --model latest, or a round's number"
+        return {"model": reducer.best(session, remedy)}
     if which.isdecimal() and len(which) < 8:  # a digest's beginning has a letter, or is longer
         return {"round": int(which)}
     return {"model": reducer.model(which)}

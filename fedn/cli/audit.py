@@ -74,7 +74,8 @@ def _details(details: dict[str, Any]) -> str:
 
 
 @audit.command()
-@click.option("--pinned", metavar="DIGEST", help="A head that was printed earlier; it must still be there.")
+@click.option("--pinned", metavar="DIGEST",
+              help="A head that was printed earlier, all 64 letters; it must still be there.")  # fmt: skip
 @click.option("--state", metavar="URL", help="Verify this state store here, without a reducer.")
 @remote
 def verify(pinned: str | None, state: str | None, at: Where, as_json: bool) -> None:
@@ -86,7 +87,7 @@ def verify(pinned: str | None, state: str | None, at: Where, as_json: bool) -> N
     \b
     Examples:
       fedn audit verify
-      fedn audit verify --pinned 3f2a…
+      fedn audit verify --pinned DIGEST
       fedn audit verify --state sqlite:///fedn-data/reducer/state.db
     """
     report = _remotely(at, pinned) if state is None else _here(state, pinned)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedn.cli import screen
-from fedn.cli.homes import Which, local
+from fedn.cli.homes import Which, leaving_nothing, local
 from fedn.cli.ledger import ledger
 from fedn.cli.options import json_option, settings_options
 from fedn.cli.start import prepare
@@ -56,7 +56,8 @@ def start(settings_file: Path | None, as_json: bool, **given: Any) -> None:
         raise InvalidConfig("app", "is missing", remedy)
     from fedn.client.app import run
 
-    run(settings)
+    with leaving_nothing(settings.state_dir):
+        run(settings, settings_file)
 
 
 @client.command()
@@ -95,11 +96,13 @@ def resume(which: Which, as_json: bool) -> None:
     from fedn.client.owner import resume
 
     home = which.one()
+    paused = home.paused.exists()
     resume(home.paused)
     if as_json:
-        screen.put_json({**_about(home), "paused": False})
+        screen.put_json({**_about(home), "paused": False, "was_paused": paused})
     else:
-        click.echo(f"{home.path.name} is not paused.{'' if home.running else ' It does not run just now.'}")
+        words = "goes on" if paused else "was not paused"
+        click.echo(f"{home.path.name} {words}.{'' if home.running else ' It does not run just now.'}")
 
 
 @client.command()

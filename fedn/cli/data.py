@@ -85,11 +85,11 @@ def split(source: Path, out: Path, plot: Path | None, force: bool, as_json: bool
       fedn data split mnist.npz --array x_train --label y_train --clients 3 --sizes 3,1,1 --out parts
       fedn data split patients.csv --scheme by_key --key hospital --label outcome --out parts --json
     """
-    from fedn.sdk.data.folder import check_room, write_split
+    from fedn.sdk.data.folder import write_split
 
     options = _options(asked)
     _check_plot(plot, force)
-    check_room(out, force)
+    _check_room(out, force)
     with screen.transfer(as_json) as bar:
         reading = bar.add_task(f"reading {screen.clean(source.name)}", total=None)
         found = _read(source, asked, lambda length: bar.advance(reading, length))
@@ -166,6 +166,16 @@ def _check_plot(plot: Path | None, force: bool) -> None:
     check_plot(plot)
     if plot.exists() and not force:
         raise InvalidInput(str(plot), "is there already", "give another name, or --force")
+
+
+def _check_room(out: Path, force: bool) -> None:
+    from fedn.sdk.data.folder import check_room
+
+    try:
+        check_room(out, force)
+    except InvalidInput as error:
+        remedy = "give another folder, or --force, which replaces an earlier split and leaves other files"
+        raise InvalidInput(f"--out {out}", str(error.details["problem"]), remedy) from None
 
 
 # --- what is done ----------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +37,42 @@ def local(command: Callable[..., Any]) -> Callable[..., Any]:
     ):  # fmt: skip
         asked = option(asked)
     return json_option(asked)
+
+
+@contextmanager
+def leaving_nothing(folder: Path) -> Iterator[None]:
+    """A refused start leaves no folder behind that it made, unless something has left the machine already."""
+    from fedn.client.state_dir import homes
+    from fedn.domain.errors import FednError
+
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
+    except FednError:
+        for home in homes(folder):
+            if home.path not in before:
+                _remove_unused(home.path)
+        with suppress(OSError):  # others may have put something there meanwhile
+            for path in missing:
+                path.rmdir()
+        raise
+
+
+def _remove_unused(path: Path) -> None:
+    """Nobody else has it, and nothing is in it that is worth keeping: no update, key or line of a ledger."""
+    from fedn.client.state_dir import claim
+    from fedn.domain.errors import FednError
+
+    with suppress(FednError):  # another client has taken it meanwhile
+        held = claim(path.parent, path.name)
+        if not any(_holds(kept) for kept in (held.journal, held.identity, held.ledger, held.kept)):
+            shutil.rmtree(path, ignore_errors=True)
+        held.release()
+
+
+def _holds(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 class Which:

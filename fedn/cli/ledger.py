@@ -8,13 +8,14 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fedn.cli import screen
 from fedn.cli.homes import Which, local
-from fedn.domain.errors import InvalidInput
+from fedn.domain.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from fedn.client.ledger import Entry
@@ -28,7 +29,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 @click.command()
 @click.argument("verify", type=click.Choice(["verify"]), required=False)
 @click.option("--since", metavar="WHEN", help="From 2026-11-21[T18:00] on, or of the last 90m, 12h, 7d.")
-@click.option("--session", metavar="ID", help="Of this session alone.")
+@click.option("--session", metavar="ID", help="Of this session alone; a beginning or end of its id will do.")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -36,7 +37,8 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     show_default=True,
     help="Show the last so many lines; 0 for all. Totals are of all.",
 )
-@click.option("--pinned", metavar="DIGEST", default="", help="With verify: a head that was printed earlier.")
+@click.option("--pinned", metavar="DIGEST", default="",
+              help="With verify: a head that was printed earlier, all 64 letters of it.")  # fmt: skip
 @local
 def ledger(
     verify: str | None, since: str | None, session: str | None, limit: int, pinned: str, which: Which,
@@ -55,7 +57,7 @@ def ledger(
     Examples:
       fedn client ledger --since 7d
       fedn client ledger --session s-20261121-180000-3f2a1c --json
-      fedn client ledger verify --pinned 3f2a…
+      fedn client ledger verify --pinned DIGEST
     """
     if verify:
         _verify(which, pinned, as_json)
@@ -71,9 +73,25 @@ def ledger(
 def _found(which: Which, since: float, session: str | None) -> Iterator[Entry]:
     from fedn.client.ledger_check import entries
 
-    for entry in entries(which.one().ledger):
-        if entry.at >= since and session in (None, entry.session):
+    ledger = which.one().ledger
+    wanted = _session(ledger, session) if session is not None else None
+    for entry in entries(ledger):
+        if entry.at >= since and wanted in (None, entry.session):
             yield entry
+
+
+def _session(ledger: Path, text: str) -> str:
+    """The id of the session in the ledger that ``text`` is, begins or ends. Raises NotFound, InvalidInput."""
+    from fedn.cli.rest_client import only
+    from fedn.client.ledger_check import entries
+    from fedn.config import nearest
+
+    known = sorted({entry.session for entry in entries(ledger)} - {""})
+    try:
+        return only("session", text, known, "fedn client ledger")
+    except NotFound:
+        hint = nearest(text[:80], known) or "`fedn client ledger` shows those it has"
+        raise NotFound(f"The ledger has nothing of a session {text[:80]!r}; {hint}.", session=text) from None
 
 
 def _tables(found: Iterator[Entry], limit: int) -> None:
@@ -102,8 +120,9 @@ def _row(entry: Entry) -> tuple[Any, ...]:
     when = datetime.fromtimestamp(entry.at).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     to = f"{entry.to} ({entry.address})" if entry.to else ""
     details = "  ".join(f"{name}={_told(value)}" for name, value in entry.details.items())
+    size = "" if "bytes" in entry.details else entry.size  # of what nobody here sees it is unknown
     return (
-        when, entry.what.replace("_", " "), to, entry.session, entry.round or "", entry.size,
+        when, entry.what.replace("_", " "), to, entry.session, entry.round or "", size,
         entry.digest[:12], details,
     )  # fmt: skip
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fedn.cli import screen
 from fedn.cli.options import Where, remote
+
+if TYPE_CHECKING:
+    from fedn.cli.rest_client import Reducer
 
 
 @click.group()
@@ -78,7 +82,11 @@ def listing(at: Where, as_json: bool) -> None:
 
 @model.command()
 @click.argument("digest", required=False)
-@click.option("--best", "session_id", metavar="SESSION", help="The best model of this session instead.")
+@click.option(
+    "--session", "session_id", metavar="SESSION", help="A model of this session instead: its newest, unless …"
+)
+@click.option("--round", "number", type=click.IntRange(min=0), help="… that of this round; 0 is the seed.")
+@click.option("--best", is_flag=True, help="… that of the round which validated best.")
 @click.option("--metric", default="", help="Validation metric that --best goes by; else the session's.")
 @click.option("--direction", type=click.Choice(["max", "min"]), default=None,
               help="Whether a higher or a lower metric is better.")  # fmt: skip
@@ -87,31 +95,56 @@ def listing(at: Where, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")
 @remote
 def download(
-    digest: str | None, session_id: str | None, metric: str, direction: str | None,
-    output: Path | None, force: bool, at: Where, as_json: bool,
-) -> None:  # fmt: skip
+    digest: str | None, output: Path | None, force: bool, at: Where, as_json: bool, **of: Any
+) -> None:
     """Download a model and check its sha256. A download that broke off goes on where it was.
 
-    DIGEST may be any beginning of it (eight letters, say) that no other model has.
+    DIGEST may be any beginning or end of it (eight letters, say) that no other model has. The model of a
+    round may also be named by --session and --round.
 
     \b
     Examples:
       fedn model download 3f2a -o digits.safetensors
-      fedn model download --best SESSION --metric loss --direction min
+      fedn model download --session SESSION --round 3
+      fedn model download --session SESSION --best --metric loss --direction min
     """
     from fedn.cli.rest_client import connect
     from fedn.cli.transfers import fetch
 
-    if (digest is None) == (session_id is None):
-        raise click.UsageError("Give a DIGEST, or --best SESSION.")
+    _check_which(digest, **of)
     with connect(at) as reducer:
-        if session_id is not None:
-            path = f"/sessions/{reducer.session(session_id)}/best"
-            digest = reducer.get(path, metric=metric, direction=direction or "")["model"]
-        whole = reducer.model(str(digest))
+        whole = reducer.model(digest) if digest is not None else _of_session(reducer, **of)
         target = output or Path(f"{whole[:12]}.safetensors")
         size = fetch(reducer, whole, target, force, as_json)
     if as_json:
         screen.put_json({"digest": whole, "size": size, "file": str(target)})
     else:
         click.echo(f"{target}  {screen.bytes_of(size)}  sha256 {whole}")
+
+
+def _check_which(
+    digest: str | None, session_id: str | None, number: int | None, best: bool, metric: str,
+    direction: str | None,
+) -> None:  # fmt: skip
+    """Raises UsageError for what does not go together."""
+    if (digest is None) == (session_id is None):
+        raise click.UsageError("Give a DIGEST, or --session SESSION with --round N or --best.")
+    if session_id is None and (number is not None or best):
+        raise click.UsageError("--round and --best go with --session.")
+    if number is not None and best:
+        raise click.UsageError("Give --round or --best, not both.")
+    if (metric or direction) and not best:
+        raise click.UsageError("--metric and --direction go with --best.")
+
+
+def _of_session(
+    reducer: Reducer, session_id: str, number: int | None, best: bool, metric: str, direction: str | None
+) -> str:
+    """The digest of a session's model: of a round, the best, or the newest."""
+    session = reducer.session(session_id)
+    if best:
+        remedy = "give --round, or --metric with one that there is"
+        return reducer.best(session, remedy, metric=metric, direction=direction or "")
+    if number is not None:
+        return str(reducer.get(f"/sessions/{session}/rounds/{number}")["model"])
+    return str(reducer.get(f"/sessions/{session}")["head"]["model"])

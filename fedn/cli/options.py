@@ -138,7 +138,8 @@ def _plan_option(name: str, kind: type, default: Any, metadata: Mapping[str, Any
     if kind is dict:
         words += " Repeatable."
         return click.option(flag, name, multiple=True, metavar="NAME=VALUE", help=words)
-    words += f"  [default: {str(default).lower() if kind is bool else default}]"
+    if default != "":
+        words += f"  [default: {str(default).lower() if kind is bool else default}]"
     if kind is bool:
         return click.option(f"{flag}/--no-{name.replace('_', '-')}", name, default=None, help=words)
     choices = metadata.get("choices")
@@ -152,6 +153,19 @@ def plan_values(given: Mapping[str, Any]) -> dict[str, Any]:
     if given["config"]:
         chosen["config"] = read_config(given["config"])
     return chosen
+
+
+def planned(file: Path | None, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan fields in a YAML file, and over them ``values``; hyperparameters one by one."""
+    if file is None:
+        return dict(values)
+    from fedn.config import read_yaml
+
+    written = read_yaml(file)
+    config, more = written.get("config", {}), values.get("config", {})
+    if isinstance(config, dict):
+        config = {**config, **more}
+    return {**written, **values, "config": config}  # one that is no mapping is refused with the plan
 
 
 # --- from settings ---------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,10 +77,10 @@ def create(folder: Path, output: Path | None, force: bool, as_json: bool) -> Non
       fedn package create my-package
       fedn package create my-package -o build/my-package.tar --json
     """
+    from fedn.cli.package_check import surveyed
     from fedn.domain.errors import InvalidInput
-    from fedn.packages.packing import survey
 
-    found = survey(folder)
+    found = surveyed(folder)
     target = output or Path(f"{found.manifest.name}.tar")
     if target.absolute().resolve().is_relative_to(folder.resolve()):
         raise InvalidInput("--output", f"{target} lies in the folder itself", "give -o another folder")
@@ -95,35 +95,39 @@ def create(folder: Path, output: Path | None, force: bool, as_json: bool) -> Non
 def inspect(path: Path, as_json: bool) -> None:
     """Show what is in an archive or in a folder, having checked all of it. Nothing is unpacked or run.
 
-    The digest of a folder is that of the archive that it makes.
+    Its helper must be known here, and the functions that it names must be in its modules. The digest of a
+    folder is that of the archive that it makes.
 
     Example: fedn package inspect my-package.tar
     """
-    if path.is_dir():
-        from fedn.packages.packing import survey
+    from fedn.cli.package_check import inspected, surveyed
 
-        found = survey(path)
+    if path.is_dir():
+        found = surveyed(path)
         digest = _hash(found.chunks())
         _show(digest, found.size, found.manifest, found.files, as_json)
     else:
-        from fedn.packages.archive import inspect
-
-        held = inspect(path)
+        held = inspected(path)
         _show(held.digest, held.size, held.manifest, held.files, as_json)
 
 
 @package.command()
 @click.argument("file", type=_FILE)
-@click.option("--digest", default="", help="The sha256 that it must have.")
+@click.option("--digest", default="", metavar="DIGEST", help="The sha256 that it must have, all 64 letters.")
 @json_option
 def verify(file: Path, digest: str, as_json: bool) -> None:
     """Check an archive as every client does before it runs it; exit code 1 if the sha256 is another one.
 
-    Example: fedn package verify my-package.tar --digest 3f2a…
+    Example: fedn package verify my-package.tar --digest DIGEST
     """
+    from fedn.domain.errors import Damaged
     from fedn.packages.archive import verify
 
-    held = verify(file, digest)
+    try:
+        held = verify(file, digest)
+    except Damaged as error:
+        remedy = "get the file again, or compare with `fedn package list --json`, which digest you mean"
+        raise Damaged(f"{error.message}; {remedy}", **error.details) from None
     if as_json:
         screen.put_json({"digest": held.digest, "size": held.size, "name": held.manifest.name, "ok": True})
     else:
@@ -189,23 +193,44 @@ def listing(at: Where, as_json: bool) -> None:
 
 
 @package.command()
-@click.argument("digest")
+@click.argument("digest", metavar="PACKAGE")
+@remote
+def show(digest: str, at: Where, as_json: bool) -> None:
+    """Show a package that the reducer has: what it can do, its hyperparameters and what it requires.
+
+    PACKAGE is any beginning or end of its digest that no other has, or its name: the newest of that name.
+
+    Example: fedn package show mnist-keras
+    """
+    from fedn.cli.rest_client import connect
+    from fedn.packages.manifest import manifest_from
+
+    with connect(at) as reducer:
+        info = reducer.get(f"/packages/{reducer.package(digest)}")
+    if as_json:
+        screen.put_json(info)
+    else:
+        uploaded = {"uploaded": screen.moment(info["created_at"])}
+        _pairs(info["digest"], info["size"], manifest_from(info["manifest"]), uploaded)
+
+
+@package.command()
+@click.argument("digest", metavar="PACKAGE")
 @click.option("-o", "--output", type=_FILE, help="Where to put it; without it <digest>.tar here.")
 @_FORCE
 @remote
 def download(digest: str, output: Path | None, force: bool, at: Where, as_json: bool) -> None:
     """Download a package's archive and check its sha256. A download that broke off goes on where it was.
 
-    DIGEST may be any beginning of it (eight letters, say) that no other package has.
+    PACKAGE is any beginning or end of its digest that no other has, or its name: the newest of that name.
 
     Example: fedn package download 3f2a -o my-package.tar
     """
-    from fedn.cli.rest_client import connect, only
+    from fedn.cli.rest_client import connect
     from fedn.cli.transfers import fetch
 
     with connect(at) as reducer:
-        known = [item["digest"] for item in reducer.get("/packages", limit=1000)["packages"]]
-        whole = only("package", digest.lower(), known, "fedn package list")
+        whole = reducer.package(digest)
         target = output or Path(f"{whole[:12]}.tar")
         size = fetch(reducer, whole, target, force, as_json)
     if as_json:
@@ -219,14 +244,12 @@ def download(digest: str, output: Path | None, force: bool, at: Where, as_json: 
 
 def _prepared(path: Path) -> tuple[int, Iterator[bytes]]:
     """Size and bytes of an archive that is good; raises InvalidInput otherwise."""
+    from fedn.cli.package_check import inspected, surveyed
+
     if path.is_dir():
-        from fedn.packages.packing import survey
-
-        found = survey(path)
+        found = surveyed(path)
         return found.size, found.chunks()
-    from fedn.packages.archive import inspect
-
-    return inspect(path).size, _pieces(path)
+    return inspected(path).size, _pieces(path)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -284,6 +307,11 @@ def _show(
             {"digest": digest, "size": size, **more, "manifest": manifest.as_dict(), "files": rows}
         )
         return
+    _pairs(digest, size, manifest, more)
+    screen.table(("File", "Size"), [(row["path"], screen.bytes_of(row["size"])) for row in rows], "")
+
+
+def _pairs(digest: str, size: int, manifest: Manifest, more: Mapping[str, str]) -> None:
     points = {name: point.target for name, point in manifest.entry_points.items()}
     values = {"description": manifest.description, "helper": manifest.helper, **points,
               "hyperparameters": _values(manifest.hyperparameters.items()),
@@ -291,7 +319,6 @@ def _show(
               "timeout": f"{manifest.timeout:g} s" if manifest.timeout else ""}  # fmt: skip
     shown = {name: " ".join(value.split()) for name, value in values.items() if value}
     screen.pairs({"name": manifest.name, "digest": digest, "size": screen.bytes_of(size), **more, **shown})
-    screen.table(("File", "Size"), [(row["path"], screen.bytes_of(row["size"])) for row in rows], "")
 
 
 def _values(items: Iterable[tuple[str, object]]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from fedn.domain.errors import InvalidInput, NotFound
 from fedn.sdk import http
 from fedn.sdk.access import Names, read_token
-from fedn.sdk.http import only, session_named
+from fedn.sdk.http import only
 
 if TYPE_CHECKING:
     from fedn.cli.options import Where
@@ -27,16 +28,40 @@ class Reducer(http.Reducer):
         super().__init__(url, token, ca_bundle, FLAGS)
 
     def session(self, text: str) -> str:
-        """The id of the session that ``text`` names: its id, a part of it, or its name if no other has it."""
-        return session_named(self, text, "fedn session list")
+        """The id of the session that ``text`` names: its id, a part of it, or its name if no other has it.
+
+        Raises NotFound, and InvalidInput with the ids where several are meant.
+        """
+        sessions = self.get("/sessions")["sessions"]
+        if any(item["session"] == text for item in sessions):
+            return text
+        named = [item for item in sessions if item["name"] == text]
+        if len(named) > 1:
+            some = ", ".join(f"{item['session']} ({item['state']})" for item in named[:5])
+            problem = f"{len(named)} sessions are named {text!r}: {some}{', …' if len(named) > 5 else ''}"
+            raise InvalidInput("session", problem, "give the id of the one you mean, or the end of it")
+        if named:
+            return str(named[0]["session"])
+        return only("session", text, [item["session"] for item in sessions], "fedn session list")
 
     def model(self, text: str) -> str:
-        """The digest that ``text`` is, or is the only beginning or end of."""
+        """The digest of a stored model, a round's too, that ``text`` is, or alone begins or ends with it."""
         if re.fullmatch(r"[0-9a-f]{64}", text):
             return text
-        digests = [item["digest"] for item in self.get("/models")["models"]]
-        heads = [item["head"]["model"] for item in self.get("/sessions")["sessions"]]
-        return only("model", text.lower(), sorted({*digests, *heads}), "fedn model list")
+        found = []
+        if re.fullmatch(r"[0-9a-f]{1,63}", text.lower()):
+            found = [item["digest"] for item in self.get("/models", digest=text.lower())["models"]]
+        if not found:
+            where = "`fedn model list` shows seed models, `fedn trail show SESSION` those of rounds"
+            raise NotFound(f"There is no model {text[:80]!r}. {where}.", model=text)
+        return only("model", text.lower(), found, "fedn model list")
+
+    def best(self, session: str, remedy: str, metric: str = "", direction: str = "") -> str:
+        """The digest of the session's best model. Raises NotFound with ``remedy`` if none was measured."""
+        try:
+            return str(self.get(f"/sessions/{session}/best", metric=metric, direction=direction)["model"])
+        except NotFound as error:
+            raise NotFound(f"{error.message}; {remedy}", **error.details) from None
 
     def package(self, text: str) -> str:
         """The digest of a package that ``text`` is, or begins or ends; or of the newest with that name."""
@@ -46,7 +71,7 @@ class Reducer(http.Reducer):
         named = [item["digest"] for item in packages if item["name"] == text]
         if named:
             return str(named[0])
-        return only("package", text, [item["digest"] for item in packages], "fedn package list")
+        return only("package", text.lower(), [item["digest"] for item in packages], "fedn package list")
 
 
 __all__ = ["FLAGS", "Reducer", "connect", "only"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedn.cli import screen
-from fedn.cli.options import json_option, load_settings, read_pairs
+from fedn.cli.options import json_option, load_settings, planned, read_config
 
 if TYPE_CHECKING:
     from fedn.client.packages import PackageTrainer
@@ -39,16 +39,18 @@ def run() -> None:
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     file = click.Path(path_type=Path, dir_okay=False)
     for option in (
-        click.option("--unconfined", is_flag=True, default=None,
-                     help="Let the package read and write whatever you can."),
+        click.option("--confinement", type=click.Choice(["required", "available", "none"]), default=None,
+                     help="Whether the package is kept to its folders; with none it may do what you may."),
         click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("fedn-run"),
                      show_default=True, metavar="DIR", help="Folder for what comes of it; made if missing."),
-        click.option("--measure-before-fit", is_flag=True,
+        click.option("--measure-before-fit", is_flag=True, default=None,
                      help="Plan field: also validate the model before it is trained."),
-        click.option("--proximal-mu", type=float, default=0.0, help="Plan field: strength of FedProx."),
-        click.option("--seed", type=int, default=0, help="Plan field: source of every random choice."),
+        click.option("--proximal-mu", type=float, default=None, help="Plan field: strength of FedProx."),
+        click.option("--seed", type=int, default=None, help="Plan field: source of every random choice."),
         click.option("--config", multiple=True, metavar="NAME=VALUE",
                      help="Hyperparameter, as in a plan. Repeatable."),
+        click.option("--plan", "plan_file", type=file, metavar="FILE",
+                     help="YAML file of plan fields, as of `fedn session start`; flags beat it."),
         click.option("--model", type=file, metavar="FILE",
                      help="Model in safetensors; without one the package's build makes it."),
         click.option("--data", required=True, metavar="TEXT", help="Your data, as a client's --data."),
@@ -105,7 +107,7 @@ def _run(
     data: str,
     model: Path | None,
     out: Path,
-    unconfined: bool | None,
+    confinement: str | None,
     as_json: bool,
     **plan: Any,
 ) -> None:
@@ -118,7 +120,7 @@ def _run(
 
     logs.configure("run", "warning")
     confine.hide()  # from what the package starts: there may be tokens in the environment
-    flags = {"data": data, "unconfined": unconfined}
+    flags = {"data": data, "confinement": confinement}
     settings = load_settings(ClientSettings, None, flags)
     archive = _archive(package)
     task = _task(kind, archive, plan)
@@ -184,8 +186,10 @@ def _task(kind: str, archive: memoryview, plan: Mapping[str, Any]) -> Task:
     from fedn.domain.messages import Task, TaskKind
     from fedn.domain.plan import plan_from
 
-    values = {**plan, "config": read_pairs(plan["config"], "--config"), "package": digest_of(archive)}
-    checked = plan_from(values)
+    given = {name: value for name, value in plan.items() if value is not None}
+    file = given.pop("plan_file", None)
+    values = planned(file, {**given, "config": read_config(plan["config"])})
+    checked = plan_from({**values, "package": digest_of(archive)})
     config = json.dumps(checked.config_at(1))
     return Task(
         SessionId(SESSION), 1, TaskKind(kind), Digest(""), 0, config, checked.seed,
@@ -216,14 +220,20 @@ def _keep_log(log: Path, out: Path) -> None:
 
 @contextmanager
 def _output(out: Path) -> Iterator[None]:
-    """After a failure, what the package printed."""
+    """After a failure, what the package printed; what a client would keep in its log is in a file here."""
+    from fedn.client.faults import LOCAL
     from fedn.client.output import tail
+    from fedn.domain.errors import InvalidInput
 
+    log = out / "output.log"
     try:
         yield
-    except Exception:
-        if said := tail(out / "output.log", SHOWN_BYTES).strip():
-            screen.note(f"{said}\n(all of it is in {out / 'output.log'})")
+    except Exception as error:
+        if said := tail(log, SHOWN_BYTES).strip():
+            screen.note(f"{said}\n(all of it is in {log})")
+        if isinstance(error, InvalidInput) and error.details.get("remedy") == LOCAL:
+            field, problem = str(error.details["field"]), str(error.details["problem"])
+            raise InvalidInput(field, problem, f"see the traceback in {log}") from error
         raise
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fedn.cli import asking, screen
-from fedn.cli.options import Where, plan_options, plan_values, read_config, remote
+from fedn.cli.options import Where, plan_options, plan_values, planned, remote
+
+if TYPE_CHECKING:
+    from fedn.cli.rest_client import Reducer
 
 
 @click.group()
@@ -26,10 +30,14 @@ for command in (asking.predict, asking.evaluate, asking.clients):
 
 
 @session.command()
-@click.option("--model", "digest", default="", help="Seed model by digest; without it the newest seed model.")
+@click.option("--model", "digest", default="", metavar="DIGEST",
+              help="The model to start from, or how its digest begins; else the newest seed.")  # fmt: skip
 @click.option("--name", default="", help="What people call this session.")
 @click.option(
-    "--plan", "plan_file", type=click.Path(dir_okay=False), help="YAML file of plan fields; flags beat it."
+    "--plan",
+    "plan_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file of plan fields; flags beat it.",
 )
 @plan_options
 @click.option(
@@ -37,7 +45,7 @@ for command in (asking.predict, asking.evaluate, asking.clients):
 )
 @remote
 def start(
-    *, digest: str, name: str, plan_file: str | None, watching: bool, at: Where, as_json: bool, **given: Any
+    *, digest: str, name: str, plan_file: Path | None, watching: bool, at: Where, as_json: bool, **given: Any
 ) -> None:
     """Start a session from a seed model and a compute plan.
 
@@ -53,12 +61,7 @@ def start(
       fedn session start --rounds 100 --stop-metric accuracy --stop-patience 5
       fedn session start --model 3f2a --name digits --plan plan.yaml
     """
-    plan = {**_plan_file(plan_file), **plan_values(given)}
-    if given["config"]:
-        plan["config"] = {
-            **_plan_file(plan_file).get("config", {}),
-            **read_config(given["config"]),
-        }
+    plan = planned(plan_file, plan_values(given))
     package = plan.pop("package", "")
     from fedn.cli.rest_client import connect
     from fedn.domain.plan import plan_from
@@ -68,31 +71,36 @@ def start(
         model = reducer.model(digest) if digest else ""
         if package:
             plan["package"] = reducer.package(str(package))
+        if name and not as_json:
+            _warn_of_namesakes(reducer, name)
         info = reducer.post("/sessions", {"name": name, "model": model, "plan": plan})
-        if not watching:
-            _started(info, as_json)
-            return
         if not as_json:
-            _started(info, as_json)
-        _watch(reducer, info["session"], as_json, 300.0)
+            _started(info, _called(reducer, info["head"]["model"]), chosen=bool(digest))
+        elif not watching:
+            screen.put_json(info)
+        if watching:
+            _watch(reducer, info["session"], as_json, 300.0)
 
 
-def _plan_file(file: str | None) -> dict[str, Any]:
-    if file is None:
-        return {}
-    from pathlib import Path
-
-    from fedn.config import read_yaml
-
-    return read_yaml(Path(file))
+def _warn_of_namesakes(reducer: Reducer, name: str) -> None:
+    """A name that two sessions have names neither."""
+    found = (item for item in reducer.get("/sessions")["sessions"] if item["name"] == name)
+    if same := [item["session"] for item in found if item["state"] in ("running", "paused")]:
+        problem = f"{same[0]} has the name {name!r}, too, and has not ended"
+        screen.note(f"Warning: {problem}. Commands need the ids of both.")
 
 
-def _started(info: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        screen.put_json(info)
-    else:
-        click.echo(f"Session {info['session']} started from model {info['head']['model'][:12]}.")
-        screen.note(f"Watch it with `fedn session watch {info['session']}`.")
+def _called(reducer: Reducer, model: str) -> str:
+    """The name of a seed model; '' for the model of a round."""
+    return str(reducer.get(f"/models/{model}/info")["name"])
+
+
+def _started(info: dict[str, Any], name: str, chosen: bool) -> None:
+    model = info["head"]["model"][:12] + (f" ({name})" if name else "")
+    click.echo(screen.clean(f"Session {info['session']} started from model {model}."))
+    if not chosen:
+        screen.note("That is the newest seed model; --model takes another, `fedn model list` shows them.")
+    screen.note(f"Watch it with `fedn session watch {info['session']}`.")
 
 
 @session.command("list")

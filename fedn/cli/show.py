@@ -39,7 +39,7 @@ def gathered(reducer: Reducer, session: str) -> dict[str, Any]:
 def draw(shown: dict[str, Any]) -> None:
     """What `gathered` found, for people."""
     _about(shown)
-    _clients(shown["checks"], shown["progress"])
+    _clients(shown)
     rows = [
         (r["round"] or "seed", r["contributors"], r["examples"], len(r["refused"]) + len(r["lost"]),
          _text(r, "train"), _text(r, "validate"), r["model"][:12])
@@ -59,7 +59,9 @@ def _about(shown: dict[str, Any]) -> None:
         "model": head["model"],
         **({"best": _best(best)} if best else {}),
         "head": head["record"],
-        "plan": ", ".join(f"{name} {value}" for name, value in plan.items() if name != "rounds"),
+        "plan": ", ".join(
+            f"{name} {value}" for name, value in plan.items() if name != "rounds" and value not in ("", {})
+        ),
     })  # fmt: skip
     if reason := shown["progress"].get("reason"):
         click.echo(f"now: {screen.clean(reason)}")
@@ -74,12 +76,14 @@ def _text(item: dict[str, Any], kind: str) -> str:
     return screen.metrics_text((item["metrics"][kind] or {}).get("metrics", {}))
 
 
-def _clients(checks: list[dict[str, Any]], progress: dict[str, Any]) -> None:
-    """Who has checked that it can take part, and who can't; nothing where nobody was asked."""
-    rows = [(row["client"], "yes", row["examples"] or "", _found(row["metrics"])) for row in checks]
-    rows += [(client, "no", "", reason) for client, reason in progress.get("unfit", {}).items()]
+def _clients(shown: dict[str, Any]) -> None:
+    """Who has checked that it can take part, and who can't or could not; nothing where nobody was asked."""
+    rows = [(row["client"], "yes", row["examples"] or "", _found(row["metrics"])) for row in shown["checks"]]
+    rows += [(client, "no", "", reason) for client, reason in (shown["unfit"] or {}).items()]
     if rows:
         screen.table(("Client", "Takes part", "Examples", "Found"), sorted(rows), "")
+    if shown["unfit"] is None and shown["plan"]["check"]:
+        screen.note("Who could not take part is not known any more: the reducer remembers it until it stops.")
 
 
 def _found(facts: dict[str, float | None]) -> str:

@@ -53,7 +53,8 @@ def _draw(
     for words in _gauges(network, verbose):
         tree.add(Text(screen.clean(words)))
     for combiner in network["combiners"]:
-        live = f"live, {len(combiner['clients'])} clients" if combiner["live"] else "out of reach"
+        count = screen.counted(len(combiner["clients"]), "client")
+        live = f"live, {count}" if combiner["live"] else "out of reach"
         line = f"combiner {combiner['combiner']}  {combiner['address']}  {live}"
         branch = tree.add(Text(screen.clean(line), style="" if combiner["live"] else "red"))
         for words in _gauges(combiner, verbose):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from contextlib import closing
 from pathlib import Path
 
 from fedn import logs
-from fedn.client import confine
+from fedn.client import confine, confinement
 from fedn.client.apps import load_app
 from fedn.client.driver import Client
 from fedn.client.journal import FileJournal
@@ -21,6 +23,7 @@ from fedn.client.standing import Both, Standing
 from fedn.client.state_dir import StateDir, claim
 from fedn.client.surroundings import is_path
 from fedn.client.trainer import AppTrainer
+from fedn.client.unseen import Unseen
 from fedn.config import INSECURE_FLAG, ClientSettings
 from fedn.domain.errors import InvalidConfig, Revoked
 from fedn.domain.hours import parse_hours
@@ -67,8 +70,19 @@ class Dial:
         return GrpcCombiner(address, combiner, self._wallet)
 
 
-def run(settings: ClientSettings) -> None:
-    """Run a client until SIGINT or SIGTERM.
+class Resting:
+    """Implements ports.Observer: while the client is away its trainer keeps nothing that takes memory."""
+
+    def __init__(self, trainer: AppTrainer | PackageTrainer) -> None:
+        self._trainer = trainer
+
+    def observe(self, observed: Observed) -> None:
+        if observed.event in {"away", "back"}:
+            self._trainer.rest(observed.event == "away")
+
+
+def run(settings: ClientSettings, file: Path | None = None) -> None:
+    """Run a client until SIGINT or SIGTERM. ``file`` is where its settings were read from, if from one.
 
     Raises InvalidConfig, InvalidInput (the app), Conflict, Unauthenticated, Revoked.
     """
@@ -77,15 +91,14 @@ def run(settings: ClientSettings) -> None:
         raise InvalidConfig("app", "is missing", remedy)
     if settings.insecure:
         logs.warn_plain("client", settings.reducer)
+    if settings.data and settings.confinement != confinement.NONE:
+        check_apart(settings, file)
     state = claim(settings.state_dir, settings.name)
     settings = settings.model_copy(update={"data": numbered(settings.data, state.slot)})
     try:
         limit_cpus(settings.cpus, state.client)
-        trainer = _trainer(settings, state, LogObserver())
-        try:
-            run_until_signalled(lambda stop: serve(settings, state, trainer, stop))
-        finally:
-            trainer.close()
+        with closing(Ledger(state.ledger, settings.ledger_files)) as ledger:
+            _run(settings, state, ledger, file)
     except Revoked as error:
         remedy = f"to come back, remove {state.path} (or give another --name) and join with a new token"
         raise Revoked(f"{error.message}; {remedy}") from None
@@ -93,49 +106,80 @@ def run(settings: ClientSettings) -> None:
         state.release()
 
 
-def _trainer(settings: ClientSettings, state: StateDir, observer: Observer) -> AppTrainer | PackageTrainer:
+def _run(settings: ClientSettings, state: StateDir, ledger: Ledger, file: Path | None) -> None:
+    observer = LogObserver()
+    trainer = _trainer(settings, state, observer, Unseen(ledger), file)
+    told = Both(observer, Resting(trainer))
+    try:
+        run_until_signalled(lambda stop: serve(settings, state, ledger, trainer, stop, told))
+    finally:
+        trainer.close()
+
+
+def check_apart(settings: ClientSettings, file: Path | None) -> None:
+    """Raise InvalidConfig if what is the client's own lies in what its packages read."""
+    secrets = {"state_dir": settings.state_dir}
+    if settings.join_file:
+        secrets["join_file"] = Path(settings.join_file)
+    if file:
+        secrets["its settings"] = file
+    for data in (settings.data, os.environ.get("FEDN_DATA_DIR", "")):
+        confinement.check_apart(data, secrets)
+
+
+def _trainer(
+    settings: ClientSettings, state: StateDir, observer: Observer, unseen: Unseen, file: Path | None
+) -> AppTrainer | PackageTrainer:
     predictions = Path(settings.predictions) if settings.predictions else state.path / "predictions"
     if not settings.app:
         confine.hide()  # from what packages start
-        return package_trainer(settings, state.client, state.path, predictions, observer)
+        return package_trainer(settings, state.client, state.path, predictions, observer, file, unseen)
     limit_memory(settings.memory)
     app = load_app(settings.app, settings.app_options)
     return AppTrainer(app, state.client, settings.hyperparameters, settings.share_errors, predictions)
 
 
 def package_trainer(
-    settings: ClientSettings, client: ClientId, home: Path, predictions: Path, observer: Observer
-) -> PackageTrainer:
-    """What runs packages as ``settings`` say, with its folders in ``home``. To be closed."""
+    settings: ClientSettings, client: ClientId, home: Path, predictions: Path, observer: Observer,
+    file: Path | None = None, unseen: Unseen | None = None,
+) -> PackageTrainer:  # fmt: skip
+    """What runs packages as ``settings`` say, with its folders in ``home``. To be closed.
+
+    Without ``unseen`` no ledger is kept of what begins there.
+    """
     path = Path(settings.data).expanduser()
     rules = Rules(
         data=str(path.absolute()) if is_path(str(path)) else settings.data,
         allow=frozenset(settings.allow), hyperparameters=settings.hyperparameters,
-        environments=settings.environments, unconfined=settings.unconfined, memory=settings.memory,
-        worker_memory=settings.worker_memory, task_timeout=settings.task_timeout,
+        environments=settings.environments, confinement=settings.confinement, memory=settings.memory,
+        worker_memory=settings.worker_memory, worker_idle=settings.worker_idle,
+        task_timeout=settings.task_timeout,
         share_errors=settings.share_errors,
     )  # fmt: skip
     state = settings.state_dir.resolve()
-    hidden = (state, home.resolve(), *(Path(file).resolve() for file in [settings.join_file] if file))
+    own = (settings.join_file, file)
+    hidden = (state, home.resolve(), *(Path(path).resolve() for path in own if path))
     # No client has a name that begins with a dot; all of this machine share what was installed once.
     places = Places(home.absolute(), state / ".environments", predictions.absolute(), hidden)
-    return PackageTrainer(client, places, rules, observer)
+    return PackageTrainer(client, places, rules, observer, unseen)
 
 
 async def serve(
-    settings: ClientSettings, state: StateDir, trainer: Trainer, stop: asyncio.Event,
+    settings: ClientSettings, state: StateDir, ledger: Ledger, trainer: Trainer, stop: asyncio.Event,
     observer: Observer | None = None,
 ) -> None:  # fmt: skip
     """Join, attach and work until ``stop`` is set. ``observer`` is told what happens, else the log."""
-    await first_of(stop, _serve(settings, state, trainer, observer or LogObserver()))
+    await first_of(stop, _serve(settings, state, ledger, trainer, observer or LogObserver()))
 
 
-async def _serve(settings: ClientSettings, state: StateDir, trainer: Trainer, observer: Observer) -> None:
-    ledger = Ledger(state.ledger, settings.ledger_files)
+async def _serve(
+    settings: ClientSettings, state: StateDir, ledger: Ledger, trainer: Trainer, observer: Observer
+) -> None:
     notes = Notes(ledger, settings.reducer)
     hours = parse_hours("hours", settings.hours)
     allowed = Allowed(settings.sessions, settings.allow, hours, settings.leave_within)
-    observer = Both(observer, Standing(state.standing, settings.as_dict()))
+    confined = confinement.words(settings.confinement, confine.landlock()) if settings.data else ""
+    observer = Both(observer, Standing(state.standing, settings.as_dict() | {"confinement": confined}))
     me = Applicant(Role.CLIENT, state.client, state.name, state.identity)
     member = await enter(settings.reducer, settings.token, me, settings.ca_bundle, notes.identity_asked)
     wallet = member.wallet if member else None
@@ -154,4 +198,3 @@ async def _serve(settings: ClientSettings, state: StateDir, trainer: Trainer, ob
     finally:
         await client.close()
         await reducer.close()
-        ledger.close()

@@ -1,6 +1,6 @@
 """The client at work: maps the machine's commands to calls on its combiner, its trainer and its journal.
 
-One event loop; training, validation and keeping an update run in worker threads. `run` goes on until it
+One event loop; the user's code and what waits for the disk (`aside`) run in threads. `run` goes on until it
 is cancelled: it finds a combiner, attaches, works, and finds another one when that goes away. While its
 owner (`owner`) wants it away it is attached nowhere. What leaves is in its ledger first (`noting`).
 """
@@ -18,9 +18,12 @@ from typing import assert_never
 
 from fedn.client import events as ev
 from fedn.client import machine
+from fedn.client.aside import Aside
 from fedn.client.hearing import check_told
 from fedn.client.noting import Notes
 from fedn.client.owner import Owner
+from fedn.client.pauses import backoff
+from fedn.client.updates import trained_update
 from fedn.client.worker import in_own_thread, reporting
 from fedn.domain import messages as m
 from fedn.domain.errors import (
@@ -33,7 +36,7 @@ from fedn.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, Digest, digest_of
+from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, Digest
 from fedn.domain.model import INLINE_BYTES
 from fedn.domain.update import UpdateHeader, finite_metrics
 from fedn.ports import Buffer, ClientLink, Journal, Observed, Observer, ReducerLink, Trainer
@@ -49,10 +52,6 @@ FIRST_WITHIN = 0.5
 WELCOME_SECONDS, AGAIN_SECONDS = 5.0, 1.0
 """How long a combiner may take to answer Hello: at first, and where the link to it has just broken."""
 BEAT_LEAST = 0.05
-BACKOFF_FIRST = 0.1
-BACKOFF_MOST = 5.0
-BACKOFF_DOUBLINGS = 10
-"""More make no difference, and a thousand would overflow."""
 GOODBYE_SECONDS = 5.0
 """How long a combiner may take to end the stream of a client that leaves."""
 UNNOTED = "nothing leaves without a line in the ledger"
@@ -101,6 +100,7 @@ class Client:
         self._fresh: tuple[str, bytes] = ("", b"")  # the last update, to send without reading it back
         self._outbox: asyncio.Queue[m.ClientMessage | None] = asyncio.Queue(OUTBOX)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._aside = Aside()
 
     async def run(self) -> None:
         """Attach, work, move on when the combiner goes; for ever.
@@ -108,12 +108,13 @@ class Client:
         Raises what waiting does not mend: Incompatible, and Revoked when the reducer says so.
         """
         self._recall()
+        await self._aside.idle()
         failures, avoid = 0, ""
         while True:
             try:
                 await self._present()
                 await self._ready()
-                self._notes.combiner_asked(self.info.client, self._prefer, avoid)
+                await self._notes.combiner_asked(self.info.client, self._prefer, avoid)
                 assignment = await self._reducer.assign(self.info.client, self._prefer, avoid)
                 avoid = assignment.combiner
                 await self._stay(assignment)
@@ -140,6 +141,7 @@ class Client:
         if reason := self._owner.away():
             self._decide(ev.WentAway(reason))
             self._decide(ev.WorkGivenUp())
+            await self._aside.idle()
             self._observer.observe(Observed("away", {"reason": reason}))
             await self._owner.until(away=False)
         if self._state.away:
@@ -164,6 +166,7 @@ class Client:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._aside.close()
         await self._models.close()
 
     async def _attached(self, assignment: m.Assignment, patience: float) -> None:
@@ -206,7 +209,7 @@ class Client:
             self._end_outbox()  # else whatever still reads it for that link waits for ever
             self._decide(ev.Detached())
             await link.close()
-            self._notes.left(assignment)
+            await self._notes.left(assignment)
         self._observer.observe(Observed("detached", {"combiner": assignment.combiner}))
 
     async def _beat(self, seconds: float) -> None:
@@ -225,6 +228,7 @@ class Client:
             if not await self._owner.rest(self._rested):
                 self._decide(ev.CameBack())
         self._decide(ev.WorkGivenUp())
+        await self._aside.idle()
         self._end_outbox()
         limit.reschedule(asyncio.get_running_loop().time() + GOODBYE_SECONDS)
 
@@ -251,6 +255,10 @@ class Client:
         else:
             self._outbox.put_nowait(message)
 
+    def _send_there(self, message: m.ClientMessage, outbox: asyncio.Queue[m.ClientMessage | None]) -> None:
+        if outbox is self._outbox:
+            self._send(message)
+
     def _end_outbox(self) -> None:
         if self._outbox.full():
             self._outbox.get_nowait()
@@ -258,6 +266,7 @@ class Client:
 
     def _receive(self, message: m.CombinerMessage) -> None:
         check_told(message)
+        ended: Observed | None = None
         match message:
             case m.Task() if reason := self._owner.objection(message):
                 self._do(ev.SendFailure(ev.key_of(message), reason))
@@ -266,13 +275,15 @@ class Client:
                 log.warning(
                     "update refused (%s): %s", code, reason, extra={"session": session, "round": round_}
                 )
-                ended = {"session": session, "round": round_, "code": code, "reason": reason}
-                self._observer.observe(Observed("refused", ended))
+                fields = {"session": session, "round": round_, "code": code, "reason": reason}
+                ended = Observed("refused", fields)
             case m.Settled(session, round_, counted, reason):
                 fields = {"session": session, "round": round_, "counted": counted, "reason": reason}
-                self._observer.observe(Observed("settled", fields))
+                ended = Observed("settled", fields)
         if event := ev.event_of(message):
             self._decide(event)
+        if ended is not None:
+            self._tell(ended)
 
     def _decide(self, event: ev.Event) -> None:
         self._state, commands = machine.step(self._state, event)
@@ -302,19 +313,24 @@ class Client:
                 self._send(report)
             case ev.StopWork(task):
                 self._trainer.cancel(task)
+            case ev.HurryWork():
+                self._trainer.hurry()
             case ev.SendFailure(key, reason):
                 failed = {"session": key.session, "round": key.round, "kind": key.kind, "reason": reason}
-                self._observer.observe(Observed("failed", failed))
-                self._send(m.TaskFailed(key.session, key.round, key.kind, reason))
+                self._tell(Observed("failed", failed))
+                told = m.TaskFailed(key.session, key.round, key.kind, reason)
+                self._aside.after(partial(self._send_there, told, self._outbox))
             case _:
                 assert_never(command)
 
+    def _tell(self, how_a_task_ended: Observed) -> None:
+        """In their order, each after what is settled by then is off the disk."""
+        self._aside.after(partial(self._observer.observe, how_a_task_ended))
+
     def _forget(self, header: UpdateHeader) -> None:
         """What can't be forgotten now (a full disk) is offered, and settled, again after a restart."""
-        try:
-            self._journal.settle(header.session, header.round)
-        except StoreUnavailable as error:
-            log.error("an update stays in the journal: %s", error.message, extra={"round": header.round})
+        settle = partial(self._journal.settle, header.session, header.round)
+        self._aside.do(settle, f"the update of round {header.round} stays in the journal")
 
     async def _work(self, task: m.Task) -> None:
         """Fetch the model and run the user's code; say how it went."""
@@ -324,7 +340,7 @@ class Client:
             async with self._having(task):
                 self._decide(await self._run_task(task))
         except StoreUnavailable as error:
-            self._wait_for_room(f"the model did not come: {error.message}")
+            self._wait_for_room(f"a task is not begun: {error.message}")
             await asyncio.sleep(backoff(ROOM_AGAIN))
             self._decide(ev.WorkFailed(key, error.message, final=False))
         except LinkBroken as error:
@@ -334,7 +350,9 @@ class Client:
             log.info("task %s not done: %s", task.kind, error.message, extra=where)
             self._decide(ev.ModelGone(key))
         except FednError as error:
-            log.error("task %s failed: %s", task.kind, error.message, extra=where)
+            wanted = isinstance(self._state.tasks.get(key), ev.Working)
+            level = logging.ERROR if wanted else logging.INFO  # such as one that was cancelled
+            log.log(level, "task %s failed: %s", task.kind, error.message, extra=where)
             self._decide(ev.WorkFailed(key, error.message, final=True))
         except Exception as error:
             log.exception("task %s failed", task.kind, extra=where)
@@ -352,7 +370,8 @@ class Client:
                     report = partial(self._trainer.report, model, task, package)
                     examples, metrics = await reporting(report)
                     return ev.ModelEvaluated(ev.key_of(task), task.model, examples, finite_metrics(metrics))
-                header, file = await in_own_thread(partial(self._train, model, task, package))
+                train = partial(trained_update, self._trainer, self.info.client, model, task, package)
+                header, file = await in_own_thread(train)
         finally:
             self._observer.observe(Observed("worked", about))
         return await self._keep(header, file)
@@ -376,19 +395,9 @@ class Client:
         """From whichever combiner this client is attached to just now."""
         if self._link is None:
             raise LinkBroken("detached before the model came")
-        self._notes.fetching(request, self._at)
+        await self._notes.fetching(request, self._at)
         async for chunk in self._link.fetch_model(request):
             yield chunk
-
-    def _train(
-        self, model: memoryview, task: m.Task, package: memoryview | None
-    ) -> tuple[UpdateHeader, bytes]:
-        trained = self._trainer.train(model, task, package)
-        header = UpdateHeader(
-            task.session, task.round, self.info.client, task.model, trained.examples, len(trained.file),
-            digest_of(trained.file), trained.layout, finite_metrics(trained.metrics),
-        )  # fmt: skip
-        return header, trained.file
 
     async def _keep(self, header: UpdateHeader, file: bytes) -> ev.Event:
         """Journal the update: once this returns, nobody trains this round again.
@@ -398,7 +407,7 @@ class Client:
         key = ev.key_for(header)
         for attempt in itertools.count():
             try:
-                await asyncio.to_thread(self._journal.add, header, file)
+                await self._aside.result(partial(self._journal.add, header, file))
             except Unavailable as error:
                 self._wait_for_room(error.message)
                 await asyncio.sleep(backoff(ROOM_AGAIN + attempt))
@@ -447,7 +456,7 @@ class Client:
             if isinstance(error, StoreUnavailable):
                 self._wait_for_room(f"{why}: {error.message}")
             if passing is not None:
-                passing.broke()
+                await passing.broke()
             self._decide(ev.UploadBroke(header, grant))
 
     async def _chunks(self, header: UpdateHeader, offset: int) -> AsyncIterator[Buffer]:
@@ -475,12 +484,6 @@ class Client:
 
 async def _always() -> None:
     """Nothing needs to be done before dialling."""
-
-
-def backoff(attempt: int) -> float:
-    """Seconds to wait before try ``attempt`` + 1: doubling from 0.1 to 5, then cut by up to half."""
-    pause = BACKOFF_FIRST * 2.0 ** min(attempt, BACKOFF_DOUBLINGS)
-    return random.uniform(0.5, 1.0) * min(BACKOFF_MOST, pause)
 
 
 async def _drain(queue: asyncio.Queue[m.ClientMessage | None]) -> AsyncIterator[m.ClientMessage]:

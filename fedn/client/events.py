@@ -295,4 +295,9 @@ class StopWork:
     task: Task
 
 
-Command = DoTask | SendOffer | SendUpload | ForgetUpdate | SendReport | SendFailure | StopWork
+@dataclass(frozen=True, slots=True)
+class HurryWork:
+    """A task waits for the slot, in which something goes on that nobody waits for."""
+
+
+Command = DoTask | SendOffer | SendUpload | ForgetUpdate | SendReport | SendFailure | StopWork | HurryWork

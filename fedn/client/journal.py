@@ -31,7 +31,7 @@ _MAX_SESSIONS = 256
 
 
 class FileJournal:
-    """Implements ports.Journal in a directory that this process alone uses.
+    """Implements ports.Journal in a directory that this process alone uses. One thread at a time writes.
 
     With ``kept`` set, a settled update is not deleted but written there as
     ``<session>-<round>-<digest>.safetensors``: for audits and for the sandbox's comparison with flat

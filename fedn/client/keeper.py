@@ -3,7 +3,8 @@
 One keeper for each such process. Its standard input is the client's hand: the first line says what to run,
 a byte later on begins a new task, and when it closes everything is killed — so also when the client dies.
 On standard output the keeper says, in one line, how it went (`process.Ended`). Whatever the process starts
-becomes the keeper's when its own parent is gone (Linux), so that none of it outlives the task.
+becomes the keeper's when its own parent is gone (Linux), so that none of it outlives the task; and all of
+them together are held to one bound of memory, and one of their number (`family`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fedn.client import confine
+from fedn.client import confine, family
 from fedn.client.output import Output
 
 FLOOD_BYTES = 64 * 2**20
 """Nobody reads so much: a task that prints it is ended."""
 NOT_STARTED = 126
 SWEEP_SECONDS = 5.0
+LOOK_SECONDS = 1.0
+"""Between two looks at what the process and its children take together."""
 _CHUNK = 65_536
 
 
@@ -33,7 +36,7 @@ def main() -> None:
     confine.adopt_orphans()
     kept = _Kept(spec)
     kept.watch()
-    print(json.dumps({"why": kept.why, "status": kept.status}))  # noqa: T201 — the answer
+    print(json.dumps({"why": kept.why, "status": kept.status, "left": kept.left}))  # noqa: T201 — the answer
 
 
 def _first_line() -> bytes:
@@ -46,11 +49,14 @@ def _first_line() -> bytes:
 
 
 class _Kept:
-    """The process, its output, and why it ended: 'ended' by itself, 'stopped', or of a 'flood'."""
+    """The process, its output, and why it ended, as `process.Ended` has it; whom it ``left`` behind."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
         self.why = "ended"
         self.status: int | None = None
+        self.left: list[int] = []
+        self._memory = int(spec["memory"])
+        self._looked = time.monotonic()
         self._log = Output(Path(spec["log"]))
         self._printed = 0
         self._woken, wake = os.pipe()
@@ -73,9 +79,10 @@ class _Kept:
             for end in (0, self._woken, self._output):
                 selector.register(end, selectors.EVENT_READ)
             while self.status is None:
-                for key, _ in selector.select():
+                for key, _ in selector.select(LOOK_SECONDS if family.known() else None):
                     if not self._heard(key.fd):
                         selector.unregister(key.fd)
+                self._look()
         self._kill()
         self._sweep()
         self._drain()
@@ -99,6 +106,13 @@ class _Kept:
             if not data:
                 self._end("stopped")
         return bool(data)
+
+    def _look(self) -> None:
+        """At all processes together, now and then."""
+        if family.known() and time.monotonic() >= self._looked + LOOK_SECONDS:
+            if why := family.excess(self._memory):
+                self._end(why)
+            self._looked = time.monotonic()
 
     def _end(self, why: str) -> None:
         if self.why == "ended":
@@ -127,8 +141,13 @@ class _Kept:
     def _sweep(self) -> None:
         """Kill what has left the group: it is a child of this process, or will be when its parent goes."""
         until = time.monotonic() + SWEEP_SECONDS
-        while self._reap() and time.monotonic() < until:
-            for pid in _children():
+        while self._reap():
+            left = family.members()
+            if time.monotonic() >= until:
+                self.left = left or [self._child]
+                self._log.write(f"--- could not be ended: processes {self.left}\n".encode())
+                return
+            for pid in left:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.001)  # a killed process takes a moment to be gone
@@ -137,12 +156,6 @@ class _Kept:
         with suppress(BlockingIOError):
             while data := os.read(self._output, _CHUNK):
                 self._log.write(data)
-
-
-def _children() -> list[int]:
-    with suppress(OSError):
-        return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
-    return []
 
 
 def _become(spec: dict[str, Any], parent: int, output: int) -> NoReturn:

@@ -149,8 +149,15 @@ class Ledger:
             raise
         self._size += len(line)
         if fresh:
-            for old in ledger_files(self._folder)[: -self._files]:
+            self._remove_oldest()
+
+    def _remove_oldest(self) -> None:
+        """The line is written, whatever becomes of them; what can't go now goes with the next file."""
+        for old in ledger_files(self._folder)[: -self._files]:
+            try:
                 old.unlink()
+            except OSError as error:
+                log.warning("the ledger's file %s can't be removed: %s", old, error.strerror)
 
     def _next_file(self, number: int) -> None:
         """The file before is on disk first: what is durable in the new one hangs on it."""

@@ -43,14 +43,22 @@ class Totals:
     def add(self, entry: Entry) -> None:
         sent, of_update = sizes(entry)
         self.lines += 1
-        self.messages += entry.what not in _NO_MESSAGE
+        self.messages += _messages(entry)
         self.size += sent
         self.update_size += of_update
         if of_update > 0:
             self.updates.add(entry.digest)
 
 
-_NO_MESSAGE = frozenset({"upload_begun", "upload_broken", "beats_sent", "not_noted"})
+_NO_MESSAGE = frozenset({
+    "upload_begun", "upload_broken", "beats_sent", "not_noted", "package_begun", "install_begun",
+})  # fmt: skip
+
+
+def _messages(entry: Entry) -> int:
+    if entry.what == "failures_told":
+        return _number(entry.details.get("messages"))
+    return entry.what not in _NO_MESSAGE
 
 
 def sizes(entry: Entry) -> tuple[int, int]:

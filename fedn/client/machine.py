@@ -22,6 +22,7 @@ from fedn.client.events import (
     Event,
     ForgetUpdate,
     Holding,
+    HurryWork,
     Key,
     ModelEvaluated,
     ModelGone,
@@ -153,7 +154,7 @@ def _received(state: State, task: Task) -> Outcome:
     state = _supersede(state, key)
     if sum(isinstance(t, Queued) for t in state.tasks.values()) >= MAX_QUEUED:
         return state, (SendFailure(key, f"{MAX_QUEUED} tasks are waiting here already"),)
-    return state.put(key, Queued(task)), ()
+    return _hurried(state.put(key, Queued(task)), ())
 
 
 def _again(state: State, task: Task, header: UpdateHeader) -> Outcome:
@@ -163,7 +164,7 @@ def _again(state: State, task: Task, header: UpdateHeader) -> Outcome:
     if state.away:
         key = key_of(task)
         return state.without(key), (ForgetUpdate(header), SendFailure(key, state.away))
-    return state.put(key_of(task), Queued(task)), (ForgetUpdate(header),)
+    return _hurried(state.put(key_of(task), Queued(task)), (ForgetUpdate(header),))
 
 
 def _supersede(state: State, key: Key) -> State:
@@ -184,9 +185,16 @@ def _dropped(state: State, key: Key) -> Outcome:
         case Queued():
             return state.without(key), ()
         case Working(task) if key.kind is not TaskKind.TRAIN:
-            return state.without(key), (StopWork(task),)
+            return _hurried(state.without(key), (StopWork(task),))
         case _:
             return state, ()
+
+
+def _hurried(state: State, commands: tuple[Command, ...]) -> Outcome:
+    """What was dropped keeps the slot until it has ended, which may be long if nothing waits for it."""
+    dropped = state.slot is not None and not isinstance(state.tasks.get(state.slot), Working)
+    waits = any(isinstance(task, Queued) for task in state.tasks.values())
+    return state, (*commands, HurryWork()) if dropped and waits else commands
 
 
 def _kept(state: State, header: UpdateHeader) -> Outcome:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import select
 import signal
 import subprocess
@@ -18,17 +19,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 
-from fedn.client import boot
+from fedn.client import boot, family
 from fedn.domain.errors import InvalidInput, Unavailable
 
 END_SECONDS = 15.0
 """More than a keeper takes to end whatever it keeps."""
 BOOT = str(Path(boot.__file__))
+_STOPPED = {
+    "stopped": "was stopped",
+    "flood": "printed without end, and was stopped",
+    "memory": "took more memory, all its processes together, than this client's owner allows (memory), "
+    "and was stopped",
+    "processes": f"had more than {family.MAX_PROCESSES} processes or {family.MAX_THREADS} threads, "
+    "and was stopped",
+}
+_log = logging.getLogger("fedn.client")
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What to run, and what it may do. Paths are absolute; ``memory`` is in bytes, 0 for no limit.
+    """What to run, and what it may do. Paths are absolute; ``memory`` is in bytes, 0 for no limit, and holds
+    for each of its processes and for all of them together.
 
     Its output goes to the end of ``log``. With ``confined`` it reads and runs what is below ``read``, lists
     ``listed`` besides, and writes below ``write`` alone.
@@ -49,7 +60,8 @@ class Spec:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How a process ended: by itself ('ended', with its exit status or minus a signal), 'stopped' by the
-    client, or stopped for a 'flood' of output. None: it is not known."""
+    client, or stopped for a 'flood' of output, for the 'memory' or number of all its 'processes'. Status
+    None: it is not known."""
 
     why: str
     status: int | None
@@ -57,10 +69,8 @@ class Ended:
     @property
     def words(self) -> str:
         """As the end of a sentence about it."""
-        if self.why == "flood":
-            return "printed without end, and was stopped"
-        if self.why == "stopped":
-            return "was stopped"
+        if self.why in _STOPPED:
+            return _STOPPED[self.why]
         if self.status is None:
             return "was killed together with what kept it"
         if self.status >= 0:
@@ -136,6 +146,8 @@ class Process:
 def _read(answer: bytes) -> Ended:
     with suppress(ValueError, TypeError, KeyError):
         told = json.loads(answer)
+        if left := told["left"]:
+            _log.error("processes that a package has started could not be ended: %s", left)
         return Ended(str(told["why"]), told["status"])
     return Ended("ended", None)
 
@@ -147,6 +159,8 @@ class Stop:
         self._lock = threading.Lock()
         self._asked = False
         self._process: Process | None = None
+        self.warm = False
+        """Whether it is ended together with a worker that would else stay up."""
 
     def ask(self) -> None:
         """End the task: what runs for it is killed."""

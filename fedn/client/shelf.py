@@ -51,6 +51,7 @@ class Shelf:
         if book is None:
             self._forget(all_but=KEPT - 1)
             folder = self._root / digest
+            archive.remove(folder)  # a disk that failed when it was unpacked has left it here
             book = Unpacked(digest, folder, archive.extract(packed, folder, digest).manifest)
         self._books[digest] = book
         return book

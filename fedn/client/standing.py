@@ -17,7 +17,8 @@ from typing import Any
 from fedn.ports import Observed, Observer
 
 SHOWN = (
-    "reducer", "app", "data", "combiner", "sessions", "allow", "hours", "cpus", "memory", "hyperparameters",
+    "reducer", "app", "data", "confinement", "combiner", "sessions", "allow", "hours", "cpus", "memory",
+    "hyperparameters",
 )  # fmt: skip
 """Settings that are shown; others are nobody's business, or secret."""
 KEPT_ROUNDS = 20

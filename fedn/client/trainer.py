@@ -91,7 +91,10 @@ class AppTrainer:
     def report(self, model: memoryview, task: Task, package: memoryview | None = None) -> Report:
         """(examples, metrics) of ``model``, a whole file, on the client's own data."""
         _no_package(task)
-        self._proximal(self._resolved(task).proximal_mu)  # what train() would refuse is named now
+        wanted = self._resolved(task)
+        self._proximal(wanted.proximal_mu)  # what train() would refuse is named now
+        if task.kind is TaskKind.CHECK and wanted.measure_before_fit and not self._has("validate"):
+            raise no_validate(self._called)
         with self._one_at_a_time:
             match task.kind:
                 case TaskKind.CHECK if self._has("check"):
@@ -114,6 +117,12 @@ class AppTrainer:
 
     def cancel(self, task: Task) -> None:
         """Nothing: a thread can't be ended from outside; what it comes to is not waited for."""
+
+    def hurry(self) -> None:
+        """Nothing, for the same reason."""
+
+    def rest(self, away: bool) -> None:
+        """Nothing: an app's memory is the client's own."""
 
     def close(self) -> None:
         """Nothing to close."""

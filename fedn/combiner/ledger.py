@@ -20,6 +20,7 @@ class Standing(StrEnum):
     FOLDING = "folding"
     FOLDED = "folded"
     REFUSED = "refused"
+    FAILED = "failed"
     LOST = "lost"
     RELEASED = "released"
 
@@ -28,6 +29,10 @@ PENDING = frozenset({Standing.GRANTED, Standing.FOLDING})
 UNDECIDED = PENDING | {Standing.WAITING}
 EXPECTED = frozenset({Standing.WAITING, Standing.GRANTED})
 """Something is still to come from the client itself."""
+EMPTY_HANDED = frozenset({Standing.WAITING, Standing.REFUSED, Standing.FAILED})
+"""The client holds no update of this round that could still count."""
+RETURNING = frozenset({Standing.LOST, Standing.FAILED})
+"""Nothing is waited for, but a client that attaches anew is asked again."""
 
 
 @dataclass(frozen=True, slots=True)

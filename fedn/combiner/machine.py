@@ -1,4 +1,4 @@
-"""One part of a round at a combiner: who is granted, folded, refused or lost, and when it seals.
+"""One part of a round at a combiner: who is granted, folded, refused, failed or lost, and when it seals.
 
     Open ──(all decided, or time is up)──▶ Closing ──(last fold done, bytes hashed)──▶ Sealed ──▶ gone
       └──────────────┴──────────────────────────────┴─── AbortRound ──▶ Aborted
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import assert_never
 
 from fedn.combiner import events as ev
-from fedn.combiner.ledger import EXPECTED, PENDING, Counts, Entry, Ledger, Standing
+from fedn.combiner.ledger import EMPTY_HANDED, EXPECTED, PENDING, RETURNING, Counts, Entry, Ledger, Standing
 from fedn.domain.errors import InvalidTransition, RefusalCode, Refused
 from fedn.domain.ids import ClientId, Digest
 from fedn.domain.round import RoundSpec
@@ -110,8 +110,8 @@ def admits(state: State) -> bool:
 
 
 def listed(state: State) -> tuple[ClientId, ...]:
-    """Whose updates may count here. One that is lost may come back, but only while the part is open."""
-    gone = {Standing.RELEASED} if isinstance(state, Open) else {Standing.RELEASED, Standing.LOST}
+    """Whose updates may count here. Who is lost or failed may come back, but only while the part is open."""
+    gone = {Standing.RELEASED} if isinstance(state, Open) else {Standing.RELEASED, *RETURNING}
     return tuple(c for c, entry in state.ledger.entries.items() if entry.standing not in gone)
 
 
@@ -149,7 +149,7 @@ def _when_open(state: Open, event: ev.Event) -> Outcome:
             entry = ledger.entries.get(client)
             if entry is None or entry.standing is not Standing.WAITING:
                 return state, ()
-            failed = Entry(Standing.REFUSED, reason=f"training failed: {reason}")
+            failed = Entry(Standing.FAILED, reason=f"training failed: {reason}")
             return _settle_if_decided(ledger.put(client, failed), ())
         case ev.Tick(now):
             return _ticked(ledger, now)
@@ -220,16 +220,16 @@ def _when_aborted(state: Aborted, event: ev.Event) -> Outcome:
 
 def _arrived(ledger: Ledger, client: ClientId) -> Outcome:
     entry = ledger.entries.get(client)
-    if entry is None or entry.standing not in EXPECTED | {Standing.LOST}:
+    if entry is None or entry.standing not in EXPECTED | RETURNING:
         return Open(ledger), ()
-    standing = Standing.WAITING if entry.standing is Standing.LOST else entry.standing
+    standing = Standing.WAITING if entry.standing in RETURNING else entry.standing
     back = replace(entry, standing=standing, reason="", away_since=None)
     return Open(ledger.put(client, back)), (ev.SendTask(client),)
 
 
 def _admitted(ledger: Ledger, client: ClientId, attached: bool, now: float) -> Outcome:
     entry = ledger.entries.get(client)
-    if entry is not None and entry.standing not in {Standing.RELEASED, Standing.LOST}:
+    if entry is not None and entry.standing not in {Standing.RELEASED, *RETURNING}:
         return Open(ledger), (ev.SendTask(client),) if attached else ()
     fresh = Entry(away_since=None if attached else now)
     ledger = ledger.list(client, fresh)
@@ -303,7 +303,7 @@ def _answer_again(ledger: Ledger, header: UpdateHeader) -> ev.Command:
             return ev.GrantUpload(entry.header)
         case Standing.REFUSED:
             return ev.RefuseUpdate(header, Refused(entry.code or RefusalCode.NOT_SELECTED, entry.reason))
-        case Standing.WAITING | Standing.LOST | Standing.RELEASED:
+        case Standing.WAITING | Standing.FAILED | Standing.LOST | Standing.RELEASED:
             return ev.RequestRelease(header)
         case _:
             assert_never(entry.standing)
@@ -388,8 +388,8 @@ def _settlements(ledger: Ledger, counted: bool, elsewhere: frozenset[ClientId]) 
     """
     commands: tuple[ev.Command, ...] = ()
     for client, entry in ledger.entries.items():
-        if client in elsewhere:
-            continue
+        if client in elsewhere or entry.standing is Standing.FAILED:
+            continue  # who failed holds nothing, and may count at another combiner by now
         if entry.standing is Standing.FOLDED and counted:
             commands += (ev.SettleClient(client, True, ""),)
         elif entry.standing is Standing.REFUSED and counted:
@@ -407,7 +407,7 @@ def _abort(ledger: Ledger, reason: str, reoffer: bool) -> Outcome:
             ledger = ledger.put(client, Entry(Standing.LOST, reason=reason), "discarded")
         if not reoffer and entry.standing is not Standing.REFUSED:  # it may be training still: that ends, too
             commands += (ev.SettleClient(client, False, reason),)
-        elif entry.standing not in {Standing.WAITING, Standing.REFUSED}:  # it may hold its update
+        elif entry.standing not in EMPTY_HANDED:
             commands += (ev.AskReoffer(client),)
     return Aborted(ledger, reason), commands
 

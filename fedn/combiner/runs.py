@@ -127,6 +127,7 @@ class RoundRun:
         header = PartHeader(
             spec.session, spec.round, combiner, incarnation, spec.part, digest, size,
             ledger.contributors, ledger.absences(Standing.REFUSED), ledger.absences(Standing.LOST),
+            ledger.absences(Standing.FAILED),
         )  # fmt: skip
         self.end(m.PartSealed(header, bytes(self.sum.bytes()) if size <= INLINE_BYTES else b""))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import ByteSize, model_validator
 
@@ -16,6 +16,8 @@ from fedn.domain.hours import parse_hours
 from fedn.domain.ids import check_digest
 from fedn.domain.plan import RESERVED, Scalar
 from fedn.domain.slots import SLOT, numbered
+
+Confinement = Literal["required", "available", "none"]
 
 
 class ClientSettings(Joiner):
@@ -44,14 +46,22 @@ class ClientSettings(Joiner):
     )
     predictions: str = setting("", "Folder for predictions; empty for one in state_dir.")
     environments: bool = setting(True, "Install what packages require, each into an environment of its own.")
-    unconfined: bool = setting(False, "Let package code read and write whatever this user can.")
+    confinement: Confinement = setting(
+        "available",
+        "Whether package code is kept to its folders: where this system can (available), or it does not run "
+        "(required), or it may read and write whatever this user can (none).",
+    )
     memory: ByteSize = setting(
         0,
-        "Most memory that each process with your code may have, in bytes or as '8GiB'; 0 for no limit.",
+        "Most memory that your code may have, each process and all of a task together, in bytes or as "
+        "'8GiB'; 0 for no limit.",
         ge=0,
     )
     worker_memory: ByteSize = setting(
         4 * 2**30, "Memory above which a package's worker is started anew between tasks; 0 for never.", ge=0
+    )
+    worker_idle: float = setting(
+        900.0, "Seconds after which a package's worker with nothing to do is ended; 0 for never.", ge=0
     )
     task_timeout: float = setting(86_400.0, "Seconds that a task of a package may take.", gt=0, le=604_800)
     share_errors: bool = setting(
@@ -105,6 +115,9 @@ class ClientSettings(Joiner):
         if self.app and self.data:
             remedy = "give app for code of your own, or data for the packages of the network"
             raise InvalidConfig("data", "is given beside app", remedy)
+        if self.app and self.confinement == "required":
+            problem = "is required, and an app is never confined: it runs in the client's own process"
+            raise InvalidConfig("confinement", problem, "leave it out, or run packages by data")
         for digest in self.allow:
             as_config("allow", check_digest, digest)
         if reserved := [name for name in self.hyperparameters if name in RESERVED]:

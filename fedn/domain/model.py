@@ -143,7 +143,9 @@ def header_bytes(prefix: bytes) -> int:
         raise InvalidModel("model", "shorter than 8 bytes", "give a safetensors file")
     length = int.from_bytes(prefix[:PREFIX_BYTES], "little")
     if not 2 <= length <= MAX_HEADER_BYTES:
-        raise InvalidModel("model", f"announces a header of {length} bytes", "give a safetensors file")
+        raise InvalidModel(
+            "model", f"is not safetensors: it announces a header of {length} bytes", "give a safetensors file"
+        )
     return length
 
 

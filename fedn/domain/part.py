@@ -16,6 +16,7 @@ class PartHeader:
 
     The bytes behind ``digest`` are the aggregator's vector over the contributors, such as Σ examples·x:
     little-endian float64, for the mean one per averaged element (``size`` = 8 · elements; 0 when empty).
+    ``refused``: updates that can't count; ``failed``: clients whose training failed.
     """
 
     session: SessionId
@@ -28,6 +29,7 @@ class PartHeader:
     contributors: tuple[Contributor, ...] = ()
     refused: tuple[Absence, ...] = ()
     lost: tuple[Absence, ...] = ()
+    failed: tuple[Absence, ...] = ()
 
     @property
     def weight(self) -> int:

@@ -12,6 +12,8 @@ from fedn.domain.ids import ClientId, Digest, SessionId, check_digest, check_id
 MAX_EXAMPLES = 2**40
 """Largest weight of one update; keeps sums of weights exact in float64 for 8,192 clients and more."""
 MAX_METRICS = 64
+TRAIN_SECONDS = "train_seconds"
+"""The training metric that a client adds itself: how long it took, by its own clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,12 @@ def check_metrics(metrics: Mapping[str, float]) -> Mapping[str, float]:
         if not 1 <= len(name) <= 64:
             raise InvalidInput("metrics", f"name {name[:80]!r}", "use 1–64 characters")
     return metrics
+
+
+def timed(metrics: Mapping[str, float], seconds: float) -> Mapping[str, float]:
+    """Training metrics with how long the training took; left out where there is no place for one more."""
+    full = len(metrics.keys() - {TRAIN_SECONDS}) >= MAX_METRICS
+    return metrics if full else {**metrics, TRAIN_SECONDS: seconds}
 
 
 def check_report(examples: int, metrics: Mapping[str, float]) -> None:

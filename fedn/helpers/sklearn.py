@@ -25,6 +25,7 @@ from fedn.helpers.frameworks import framework, fresh
 from fedn.ports import Tensors
 
 _REMEDY = "use a linear model or a multi-layer perceptron, or the numpy helper with tensors of your own"
+_UNFITTED = "call its partial_fit() or fit() first, if only on zeros of the data's shape, dtype and classes"
 _RESEED = "seed the session with a model of the estimator that app.build() returns"
 
 
@@ -59,7 +60,8 @@ class SklearnHelper:
         """
         linear = _kind(model) == "linear"
         if not hasattr(model, "coef_" if linear else "coefs_"):
-            raise InvalidModel("model", f"{type(model).__name__} is not fitted", "fit it before returning it")
+            problem = f"{type(model).__name__} is not fitted, so it has no weights yet"
+            raise InvalidModel("model", problem, _UNFITTED)
         tensors = _linear_tensors(model) if linear else _perceptron_tensors(model)
         if hasattr(model, "classes_"):
             tensors["classes_"] = _numeric_classes(model.classes_)

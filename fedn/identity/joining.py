@@ -31,7 +31,9 @@ LOOK_SECONDS = 60.0
 """How often the clock, which may jump, is looked at while a renewal is waited for."""
 RETRY_SECONDS = (1.0, 60.0)
 Tell = Callable[[str, bytes], None]
-"""Told before something is asked: 'join_asked' or 'renewal_asked', and the signing request that goes out."""
+"""Told before something is asked: 'join_asked' or 'renewal_asked', and the signing request that goes out.
+
+In a thread, which may wait for the disk."""
 
 
 def nobody(what: str, request: bytes) -> None:
@@ -80,7 +82,7 @@ async def join(
     text = parse_token("join", token) if isinstance(token, str) else token
     authority = await asyncio.to_thread(fetch_authority, url, text.fingerprint, ca_bundle)
     request = await asyncio.to_thread(lambda: new_request(keyring.key(), role, member))
-    tell("join_asked", request)
+    await asyncio.to_thread(tell, "join_asked", request)
     answer = await _ask(url, authority, ca_bundle, "/join", {
         "token": text.reveal(), "request": request.decode(), "name": name, "labels": labels or {},
     })  # fmt: skip
@@ -97,7 +99,7 @@ async def renew(url: str, keyring: Keyring, ca_bundle: str = "", tell: Tell = no
         raise Unauthenticated(f"{keyring.directory} holds no certificate to renew; join with a token first")
     who = kept.principal
     request = new_request(kept.key, who.role, who.name)
-    tell("renewal_asked", request)
+    await asyncio.to_thread(tell, "renewal_asked", request)
     answer = await _ask(url, kept.authority, ca_bundle, "/renew", {"request": request.decode()})
     return await _keep(url, answer, kept.authority, who, keyring)
 

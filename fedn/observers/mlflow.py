@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from fedn.observers.story import BEGUN, ENDED, EVENTS, library, numbers, settings
+from fedn.observers.story import BEGUN, ENDED, EVENTS, KINDS, LAST, library, numbers, settings
 from fedn.ports import Observed
 
 NAME = "mlflow"
@@ -61,6 +61,21 @@ class MLflow:
         else:
             tags = {"fedn.model": fields["model"]} if event == "round_committed" else {}
             self._log(run, numbers(event, fields), fields["round"], tags=tags)
+
+    def told(self, session: str) -> Collection[tuple[str, int]]:
+        """Implements `fedn.ports.Remembering`; asks MLflow, and raises what its client does."""
+        run = self._run(session)
+        if run is None:
+            return ()
+        found = {("session_started", 0)}
+        for event, kind in KINDS.items():
+            history = self._client.get_metric_history(run, f"{kind}/{LAST}")
+            found |= {(event, point.step) for point in history}
+        known = self._client.get_run(run)
+        found |= {(event, 0) for event, status in STATUS.items() if status == known.info.status}
+        if best := known.data.tags.get("fedn.best_round"):
+            found.add(("best_model", int(best)))
+        return found
 
     def close(self) -> None:
         """Nothing is held."""

@@ -12,6 +12,10 @@ from fedn.domain.errors import InvalidInput
 
 BEGUN = frozenset({"session_started", "session_recovered"})
 ENDED = frozenset({"session_finished", "session_failed", "session_cancelled"})
+KINDS = {"round_committed": "train", "round_validated": "validate"}
+"""What the metrics of a round's events are called by."""
+LAST = "examples"
+"""Of those, the one that is written last: where it is, all of the event is."""
 EVENTS = BEGUN | ENDED | {"round_committed", "round_validated", "best_model"}
 
 
@@ -30,9 +34,9 @@ def library(module: str, name: str) -> Any:
 
 def numbers(event: str, fields: Mapping[str, Any]) -> dict[str, float]:
     """The numbers that a committed or validated round brings, by kind/name."""
-    kind, told = ("train", fields["train"]) if event == "round_committed" else ("validate", fields)
+    kind, told = KINDS[event], fields["train"] if event == "round_committed" else fields
     found = {f"{kind}/{_plain(name)}": float(value) for name, value in told["metrics"].items()}
-    return found | {f"{kind}/clients": float(told["clients"]), f"{kind}/examples": float(told["examples"])}
+    return found | {f"{kind}/clients": float(told["clients"]), f"{kind}/{LAST}": float(told["examples"])}
 
 
 def settings(plan: Mapping[str, Any]) -> dict[str, str]:

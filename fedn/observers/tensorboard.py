@@ -7,16 +7,20 @@ loads it where it is installed.
 from __future__ import annotations
 
 import os
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fedn.observers.story import BEGUN, ENDED, EVENTS, library, numbers, settings
+from fedn.observers.story import BEGUN, ENDED, EVENTS, KINDS, LAST, library, numbers, settings
 from fedn.ports import Observed
 from fedn.stores.disk import disk_errors, make_directory
 
 NAME = "tensorboard"
+SCALARS = {f"{kind}/{LAST}": event for event, kind in KINDS.items()}
+LENGTH, CHECKSUM = struct.Struct("<Q"), 4
+"""A record is its length, a checksum of that, its bytes, and a checksum of these."""
 
 
 class TensorBoard:
@@ -50,6 +54,25 @@ class TensorBoard:
             self._writers.pop(session, None)
             writer.close()
 
+    def told(self, session: str) -> Collection[tuple[str, int]]:
+        """Implements `fedn.ports.Remembering`: what its files hold, but for a last record that is cut off."""
+        with disk_errors(self._root):
+            files = sorted((self._root / session).glob("*tfevents*"))
+            return {found for file in files for found in self._meant(file.read_bytes())}
+
+    def _meant(self, data: bytes) -> Iterator[tuple[str, int]]:
+        for record in _records(data):
+            event = self._proto.Event.FromString(record)
+            for value in event.summary.value:
+                if value.tag in SCALARS:
+                    yield SCALARS[value.tag], event.step
+                elif value.tag == "plan/text_summary":
+                    yield "session_started", 0
+                elif value.tag == "best/text_summary":
+                    yield "best_model", event.step
+                elif value.tag == "outcome/text_summary":
+                    yield f"session_{value.tensor.string_val[0].decode().partition(' ')[0]}", 0
+
     def close(self) -> None:
         for writer in self._writers.values():
             writer.close()
@@ -77,3 +100,15 @@ class TensorBoard:
 
     def _put(self, writer: Any, summary: Any, step: int) -> None:
         writer.write_event(self._proto.Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """The whole records of an event file."""
+    at = 0
+    while at + LENGTH.size <= len(data):
+        (length,) = LENGTH.unpack_from(data, at)
+        at += LENGTH.size + CHECKSUM
+        if at + length + CHECKSUM > len(data):
+            return
+        yield data[at : at + length]
+        at += length + CHECKSUM

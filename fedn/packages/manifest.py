@@ -183,12 +183,18 @@ def _hyperparameters(value: object) -> Mapping[str, Scalar]:
     given = _mapping("hyperparameters", value)
     if len(given) > MAX_HYPERPARAMETERS:
         raise _wrong("hyperparameters", f"are {len(given)}", f"give at most {MAX_HYPERPARAMETERS}")
+    capitals = {name.upper(): name for name in RESERVED}
     for name, default in given.items():
         field = f"hyperparameters.{name[:80]}"
         if not _PARAMETER.fullmatch(name):
             raise _wrong(field, "is not a valid name", "use 1–64 letters, digits or '_', no digit first")
         if name in RESERVED:
             raise _wrong(field, "is set by the system", "choose another name")
+        if (other := capitals.setdefault(name.upper(), name)) != name:
+            problem = (
+                f"differs from {other} only in its capitals, and both would be FEDN_CONFIG_{name.upper()}"
+            )
+            raise _wrong(field, problem, "choose another name")
         if isinstance(default, str):
             _text(field, default, 4096, blank=True)
         elif type(default) not in (bool, int, float):

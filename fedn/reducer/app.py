@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,10 @@ from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Limits, Reducer, believed
 from fedn.reducer.leading import Leader, deposed, opened, unless_stopped
 from fedn.reducer.links import GrpcCombinerControl
-from fedn.reducer.observing import Everybody, open_exporters
+from fedn.reducer.observing import Background, Everybody, open_exporters
 from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest import create_app
+from fedn.reducer.retelling import Past
 from fedn.reducer.roll import Roll
 from fedn.reducer.service import ReducerService
 from fedn.reducer.web import Web, names_in
@@ -83,6 +84,7 @@ async def _serve(
     hosts = (*network.hosts, *names_in(settings.https_certificate)) if network else ()
     web = Web(create_app(service, settings, registrar, hosts), settings, wallet)
     try:
+        _catch_up(exporters, state)
         await reducer.start(term)
         web.start()
         log.info("reducer is up at %s://%s:%s", "https" if network else "http", settings.host, web.port)
@@ -94,6 +96,14 @@ async def _serve(
         await asyncio.gather(*(asyncio.to_thread(exporter.close) for exporter in exporters))
         if registrar:
             await asyncio.to_thread(registrar.auditor.flush, True)
+
+
+def _catch_up(exporters: Sequence[Background], state: StateStore) -> None:
+    """The port is ours by now: no other reducer of this place tells them, too."""
+    if exporters:
+        past = Past(state)
+        for exporter in exporters:
+            exporter.catch_up(past)
 
 
 def _registrar(

@@ -24,8 +24,8 @@ from fedn.domain.part import PartHeader
 from fedn.domain.round import RoundSpec, ValidationSpec
 from fedn.domain.update import UpdateHeader
 from fedn.ports import ClientSelector, CombinerLink, ModelStore, Observed, Observer, SessionInfo, StateStore
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
-from fedn.reducer import round as rd
 from fedn.reducer import telling
 from fedn.reducer.books import PAUSED, RUNNING, Books, Hindrances
 from fedn.reducer.eligible import Eligible
@@ -161,11 +161,16 @@ class SessionDriver:
         return shown
 
     @property
+    def unfit(self) -> Mapping[ClientId, str]:
+        """Who could not take part so far, and why."""
+        return self._eligible.ever_unfit
+
+    @property
     def combiners(self) -> frozenset[CombinerName]:
         """Those that the open round has parts at."""
         round_ = telling.open_round(self._machine)
         legs = round_.legs if round_ else {}
-        return frozenset(key.combiner for key, leg in legs.items() if leg.phase is not rd.Phase.VOID)
+        return frozenset(key.combiner for key, leg in legs.items() if leg.phase is not lg.Phase.VOID)
 
     def place_of(self, client: ClientId) -> str:
         """The combiner that waits for this client's update in the open round; '' if none does."""
@@ -210,20 +215,20 @@ class SessionDriver:
     def _do(self, command: mc.Command) -> None:
         intake = self._intake
         match command:
-            case rd.OpenPart(key, clients):
+            case lg.OpenPart(key, clients):
                 intake.followers[key] = self._spawn(self._run_part(intake, key, clients))
-            case rd.FetchPart(key, header):
+            case lg.FetchPart(key, header):
                 self._spawn(self._fetch(intake, key, header))
-            case rd.MergePart(key):
+            case lg.MergePart(key):
                 self._spawn(intake.add(key))
-            case rd.AbortPart(key, reason, reoffer):
+            case lg.AbortPart(key, reason, reoffer):
                 abort = m.AbortRound(self._term, self.session, intake.number, key.part, reason, reoffer)
                 self._spawn(self._abort(intake, key, abort), None)
-            case rd.AskRelease(combiner, client):
+            case lg.AskRelease(combiner, client):
                 self._spawn(self._release(intake, combiner, client))
-            case rd.Admit(key, client):
+            case lg.Admit(key, client):
                 self._spawn(self._admit(intake, key, client))
-            case rd.Settle(combiner, client, round_, counted, reason):
+            case lg.Settle(combiner, client, round_, counted, reason):
                 settle = m.SettleUpdate(self._term, client, self.session, round_, counted, reason)
                 self._ask(combiner, lambda link: link.settle(settle))
             case mc.SelectClients(round_, clients, limit):
@@ -277,7 +282,7 @@ class SessionDriver:
         merger = PartMerger(self._layout, self._plan.averaging, self._aggregator)
         return Intake(self.session, self._round, merger, self._hindrances)
 
-    async def _run_part(self, intake: Intake, key: rd.PartKey, clients: tuple[ClientId, ...]) -> None:
+    async def _run_part(self, intake: Intake, key: lg.PartKey, clients: tuple[ClientId, ...]) -> None:
         """Follow one part to its end, across broken links, until its combiner is lost."""
         peer = self._find(key.combiner)
         if peer is None:
@@ -303,15 +308,15 @@ class SessionDriver:
                 if self._wanted(intake, key):
                     await self._failed(intake, key, error)
 
-    def _wanted(self, intake: Intake, key: rd.PartKey) -> bool:
+    def _wanted(self, intake: Intake, key: lg.PartKey) -> bool:
         """Whether a part is still to be followed: it may be aborted, or its round over, meanwhile."""
         phase = self._machine.phase if self._machine else None
         if not isinstance(phase, mc.Running) or phase.round.number != intake.number:
             return False
         leg = phase.round.legs.get(key)
-        return leg is not None and leg.phase is rd.Phase.RUNNING
+        return leg is not None and leg.phase is lg.Phase.RUNNING
 
-    def _follow(self, intake: Intake, key: rd.PartKey, event: m.RoundEvent) -> None:
+    def _follow(self, intake: Intake, key: lg.PartKey, event: m.RoundEvent) -> None:
         match event:
             case m.UpdateReceived(client, examples, metrics):
                 self._note_update(intake, client, examples, metrics)
@@ -330,7 +335,7 @@ class SessionDriver:
             self._tell("update_received", round=intake.number, client=client, examples=examples,
                        received=len(intake.received), expected=telling.expected(self._machine))  # fmt: skip
 
-    async def _fetch(self, intake: Intake, key: rd.PartKey, header: PartHeader) -> None:
+    async def _fetch(self, intake: Intake, key: lg.PartKey, header: PartHeader) -> None:
         """Have a part's bytes here; one that is not what it should be is asked for again."""
         peer, here = self._find(key.combiner), False
         try:
@@ -342,7 +347,7 @@ class SessionDriver:
             self._pauses.pop(key.combiner, None)
             self._decide(mc.PartFetched(intake.number, key))
 
-    async def _failed(self, intake: Intake, key: rd.PartKey, error: FednError) -> None:
+    async def _failed(self, intake: Intake, key: lg.PartKey, error: FednError) -> None:
         """A part came to nothing. The machine asks for it again at once, so it is told after a pause."""
         log.error(
             "a part failed: %s", error.message, extra={"combiner": key.combiner, "round": intake.number}
@@ -371,7 +376,7 @@ class SessionDriver:
                    lost=[a.client for a in command.lost], train=summary(intake.metrics))  # fmt: skip
         self._decide(mc.RoundCommitted(head))
 
-    async def _abort(self, intake: Intake, key: rd.PartKey, abort: m.AbortRound) -> None:
+    async def _abort(self, intake: Intake, key: lg.PartKey, abort: m.AbortRound) -> None:
         """Stop following the part first, so that a late RunRound does not open it after all."""
         if following := intake.followers.pop(key, None):
             following.cancel()
@@ -389,7 +394,7 @@ class SessionDriver:
         if answer := await peer.call(peer.incarnation, lambda link: link.release(ask)):
             self._decide(mc.ReleaseAnswered(intake.number, client, answer.folded))
 
-    async def _admit(self, intake: Intake, key: rd.PartKey, client: ClientId) -> None:
+    async def _admit(self, intake: Intake, key: lg.PartKey, client: ClientId) -> None:
         peer = self._find(key.combiner)
         if peer is None:
             return

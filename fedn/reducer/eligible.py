@@ -7,6 +7,7 @@ would not merge, only those of one combiner (`homing.py`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from fedn.domain.ids import ClientId, SessionId
 from fedn.domain.plan import Plan
@@ -16,6 +17,9 @@ from fedn.reducer.checking import Checking
 from fedn.reducer.homing import home_of, homed, left_out
 from fedn.reducer.network import Network
 from fedn.reducer.validating import Find, SpecFor
+
+MAX_UNFIT = 1000
+"""Clients that could not take part of which that is remembered; of more, the first are forgotten."""
 
 
 class Eligible:
@@ -39,7 +43,9 @@ class Eligible:
         self._mergeable = mergeable
         self._hindrances = hindrances
         self._home = ""
-        self._checking = Checking(session, store, find, spec_for, tell, changed) if plan.check else None
+        self._tell = tell
+        self._ever_unfit: dict[ClientId, str] = {}
+        self._checking = Checking(session, store, find, spec_for, self._told, changed) if plan.check else None
 
     def read_known(self) -> None:
         """Who was found fit before a restart. Blocking."""
@@ -63,10 +69,24 @@ class Eligible:
         self._hindrances.note("home", left_out(network, self._home, self._plan.aggregator))
         return homed(network, self._home)
 
+    def _told(self, event: str, **fields: Any) -> None:
+        client = fields["client"]
+        self._ever_unfit.pop(client, None)
+        if event == "client_unfit":
+            self._ever_unfit[client] = fields["reason"]
+            if len(self._ever_unfit) > MAX_UNFIT:
+                del self._ever_unfit[next(iter(self._ever_unfit))]
+        self._tell(event, **fields)
+
     @property
     def unfit(self) -> Mapping[ClientId, str]:
-        """Who can't take part, and why."""
+        """Who is here and can't take part, and why."""
         return self._checking.unfit if self._checking else {}
+
+    @property
+    def ever_unfit(self) -> Mapping[ClientId, str]:
+        """Who was found not to be able to take part and never since that they are, and why; also who left."""
+        return dict(self._ever_unfit)
 
     def stop(self) -> None:
         """The session has ended: nobody is asked any more."""

@@ -49,6 +49,8 @@ T = TypeVar("T")
 
 MAX_EXPECTED = 10_000
 """Clients that were sent to a combiner and have not appeared there yet; of more, the first are forgotten."""
+MAX_ENDED = 256
+"""Sessions that have ended of which it is remembered who could not take part."""
 GATHER_SECONDS = 0.02
 """Changes of the network within this time are told as one: a thousand clients that come back at once
 would otherwise cost a thousand rosters."""
@@ -102,6 +104,7 @@ class Reducer:
         self._term = 0
         self._peers: dict[CombinerName, Peer] = {}
         self._sessions: dict[SessionId, SessionDriver] = {}
+        self._unfit: dict[SessionId, Mapping[ClientId, str]] = {}
         self._expected: dict[ClientId, CombinerName] = {}
         self._early: dict[SessionId, dict[tuple[ClientId, int], tuple[CombinerName, UpdateHeader]]] = {}
         self._behind: list[tuple[CombinerName, UpdateHeader]] = []
@@ -326,6 +329,11 @@ class Reducer:
         driver = self._sessions.get(session)
         return driver.progress if driver else {}
 
+    def unfit(self, session: SessionId) -> Mapping[ClientId, str] | None:
+        """Who could not take part in a session, and why; None where that is not known any more."""
+        driver = self._sessions.get(session)
+        return driver.unfit if driver else self._unfit.get(session)
+
     # --- inside ----------------------------------------------------------------------------------------
 
     async def _run(self, info: SessionInfo) -> None:
@@ -348,6 +356,9 @@ class Reducer:
     async def _forget_when_ended(self, driver: SessionDriver) -> None:
         await driver.ended.wait()
         await driver.settle_down()
+        self._unfit[driver.session] = driver.unfit
+        if len(self._unfit) > MAX_ENDED:
+            del self._unfit[next(iter(self._unfit))]
         self._sessions.pop(driver.session, None)
 
     def _add_peer(self, name: CombinerName, address: str, seen: float | None = None) -> Peer:

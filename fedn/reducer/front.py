@@ -56,4 +56,7 @@ class Front(Protocol):
 
     def round_progress(self, session: SessionId) -> Mapping[str, Any]: ...
 
+    def unfit(self, session: SessionId) -> Mapping[ClientId, str] | None:
+        """Who could not take part, and why; None where that is not known any more."""
+
     def verify_trail(self, session: SessionId) -> Any: ...

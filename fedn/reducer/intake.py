@@ -19,9 +19,9 @@ from fedn.domain.round import MergedPart
 from fedn.domain.update import finite_metrics
 from fedn.ports import CombinerLink, MetricRow, Vector
 from fedn.reducer.books import Hindrances
+from fedn.reducer.legs import PartKey
 from fedn.reducer.merging import Part, check_part
 from fedn.reducer.peers import Peer
-from fedn.reducer.round import PartKey
 
 PARTS_IN_FLIGHT = 2
 """Large parts that are fetched at once; each takes eight bytes of memory per averaged element."""
@@ -49,6 +49,7 @@ class Intake:
         self._fetched: dict[PartKey, tuple[Vector, int]] = {}
         self._adding = asyncio.Lock()
         self._added: set[PartKey] = set()
+        self._empty: set[PartKey] = set()
         self._fault: Exception | None = None
 
     def receive(self, client: ClientId, examples: int, metrics: Mapping[str, float]) -> bool:
@@ -93,6 +94,8 @@ class Intake:
     def seal(self, key: PartKey, header: PartHeader, inline: bytes) -> None:
         """Take a part's header, and the bytes that rode along. Raises Damaged."""
         check_part(header, inline, self._session, self.number, key, self._merger.elements)
+        if not header.contributors:
+            self._empty.add(key)
         if inline:
             part = Part(header)
             part.write(inline)
@@ -133,11 +136,13 @@ class Intake:
     async def mean(self, parts: Iterable[MergedPart]) -> Vector:
         """The mean of all that was added, which uses it up.
 
-        Raises what kept a part from being added, and Damaged unless exactly ``parts`` were.
+        Raises what kept a part from being added, and Damaged unless exactly ``parts`` were. One that is empty
+        may have been given up since.
         """
         async with self._adding:
             if self._fault:
                 raise self._fault
-            if self._added != {PartKey(part.combiner, part.incarnation, part.part) for part in parts}:
+            recorded = {PartKey(part.combiner, part.incarnation, part.part) for part in parts}
+            if self._added - self._empty != recorded - self._empty:
                 raise Damaged("the sum does not hold the parts that are to be recorded")
             return await asyncio.to_thread(self._merger.report)

@@ -18,10 +18,11 @@ from fedn.domain.errors import InvalidTransition
 from fedn.domain.ids import ClientId, CombinerName, SessionId
 from fedn.domain.plan import Plan
 from fedn.domain.round import Head
+from fedn.reducer import legs as lg
 from fedn.reducer import round as rd
 from fedn.reducer import scores as sc
+from fedn.reducer.legs import Round
 from fedn.reducer.network import Network, attached, of_session
-from fedn.reducer.round import Round
 from fedn.reducer.session import (
     AckFromRecord,
     AckRound,
@@ -150,8 +151,8 @@ def step(state: State, event: Event) -> Outcome:
 
 def next_wake(state: State) -> float | None:
     """When the next Tick is due; None if none is."""
-    if isinstance(state.phase, Running) and state.phase.round.orphans:
-        return min(state.phase.round.orphans.values()) + state.orphan_grace
+    if isinstance(state.phase, Running):
+        return rd.next_wake(state.phase.round, state.orphan_grace)
     return None
 
 
@@ -267,7 +268,7 @@ def _judge(state: State, commands: tuple[Command, ...]) -> Outcome:
         return replace(state, phase=Committing(round_)), (*commands, commit)
     have, need = len(round_.accepted), round_.quorum
     free = frozenset() if state.pause else rd.candidates(round_, state.network)
-    if state.whole and have and free:
+    if state.whole and have and have + len(free) >= need:
         return _begin_again(state, round_, commands)
     reason = f"{have} of {need} updates; waiting for more clients" + _why(round_)
     if state.pause:
@@ -291,7 +292,7 @@ def _begin_again(state: State, round_: Round, commands: tuple[Command, ...]) -> 
 
 def _why(round_: Round) -> str:
     """The first refusal or loss in words, so that a person sees what to mend."""
-    absences = [*round_.refused.items(), *round_.lost.items()]
+    absences = [*round_.failed.items(), *round_.refused.items(), *round_.lost.items()]
     return f" ({absences[0][0]}: {absences[0][1]})" if absences else ""
 
 
@@ -363,7 +364,7 @@ def _acks(round_: Round, network: Network) -> tuple[Command, ...]:
         if key.incarnation != there[key.combiner]:
             continue
         numbers = counted.setdefault(key.combiner, [])
-        if leg.phase is rd.Phase.MERGED:
+        if leg.phase is lg.Phase.MERGED:
             numbers.append(key.part)
     for name, station in network.items():
         if any(held.round == round_.number for held in station.held):
@@ -379,7 +380,7 @@ def _settle_moved(round_: Round, network: Network) -> tuple[Command, ...]:
         for contributor in part.contributors:
             here = where.get(contributor.client)
             if here is not None and (here, network[here].incarnation) != (part.combiner, part.incarnation):
-                moved.append(rd.Settle(here, contributor.client, round_.number, True, ""))
+                moved.append(lg.Settle(here, contributor.client, round_.number, True, ""))
     return tuple(moved)
 
 
@@ -387,7 +388,7 @@ def _settle_lost(round_: Round, network: Network) -> tuple[Command, ...]:
     """Lost clients that are here need not wait any longer: nobody will ask for this round again."""
     where = attached(network)
     return tuple(
-        rd.Settle(where[gone.client], gone.client, round_.number, False, gone.reason)
+        lg.Settle(where[gone.client], gone.client, round_.number, False, gone.reason)
         for gone in round_.absences[1]
         if gone.client in where
     )
@@ -429,8 +430,8 @@ def _end(state: State, outcome: str, reason: str) -> Outcome:
     commands: tuple[Command, ...] = ()
     if isinstance(state.phase, Running | Committing):
         for key, leg in state.phase.round.legs.items():
-            if leg.phase is not rd.Phase.VOID:
-                commands += (rd.AbortPart(key, f"the session is {outcome}", reoffer=False),)
+            if leg.phase is not lg.Phase.VOID:
+                commands += (lg.AbortPart(key, f"the session is {outcome}", reoffer=False),)
         commands += (*_settle_lost(state.phase.round, state.network), DropSums())
         state, told = _announced(state, Ended(outcome, reason))
     else:

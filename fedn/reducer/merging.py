@@ -24,8 +24,8 @@ from fedn.domain.plan import Plan
 from fedn.domain.round import Head, RoundRecord, store_record
 from fedn.domain.update import MAX_EXAMPLES
 from fedn.ports import Buffer, ModelStore, StateStore, Vector
+from fedn.reducer.legs import PartKey
 from fedn.reducer.numerics import optimizer_of
-from fedn.reducer.round import PartKey
 from fedn.reducer.session import CommitRound
 
 log = logging.getLogger("fedn.reducer")

@@ -14,6 +14,7 @@ from typing import Any
 from fedn.domain.errors import NotFound
 from fedn.domain.ids import Digest, SessionId
 from fedn.domain.messages import TaskKind
+from fedn.domain.update import TRAIN_SECONDS
 from fedn.ports import MetricRow, SessionInfo, StateStore
 from fedn.reducer.scores import best_of, direction_of, metric_of
 
@@ -51,11 +52,14 @@ def pages(state: StateStore, session: SessionId) -> Iterator[list[MetricRow]]:
 
 
 def mean_metrics(rows: Iterable[MetricRow]) -> dict[str, float]:
-    """Σ examples·value / Σ examples of each metric over the clients that report it as a finite number."""
+    """Σ examples·value / Σ examples of each metric over the clients that report it as a finite number.
+
+    How long they trained is left out: it says something of each client, and nothing of the model.
+    """
     sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in rows:
         for name, value in row.metrics.items():
-            if math.isfinite(value) and row.examples > 0:
+            if math.isfinite(value) and row.examples > 0 and name != TRAIN_SECONDS:
                 sums[name][0] += row.examples * value
                 sums[name][1] += row.examples
     return {name: total / weight for name, (total, weight) in sorted(sums.items())}

@@ -56,6 +56,7 @@ class Shape:
 
 ID: Json = {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"}
 DIGEST: Json = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+DIGEST_PART: Json = {"type": "string", "pattern": "^[0-9a-f]{1,64}$", "description": "Beginning or end."}
 TOKEN: Json = {"type": "string", "pattern": "^[0-9a-f]{16}$"}
 _PLAIN: Mapping[Any, Json] = {
     SessionId: ID, ClientId: ID, CombinerName: ID, Incarnation: ID, Digest: DIGEST,
@@ -206,6 +207,7 @@ ROUND = Fields(_ROUND, name="Round")
 RECORD = Fields({"digest": DIGEST, "record": RoundRecord, "raw": str}, name="Record")
 PLAN_FIELD: Json = {"type": "object", "required": ["name", "type", "doc", "default"]}
 PROGRESS: Json = {"type": "object", "description": "What it does just now; empty once it has ended."}
+UNFIT = Mapping[str, str] | None
 CERTIFIED = Fields({"certificate": PEM, "authority": PEM, "expires_at": SECONDS})
 TOKEN_ROW = Fields({
     "token": TOKEN, "role": Role, "name": str, "labels": LABELS, "uses": int, "used": int,
@@ -294,7 +296,7 @@ SHAPES: Mapping[str, Shape] = {
         SESSION, 201,
         body=Fields({"name": TITLE, "model": MODEL, "plan": _plan()}, optional=("name", "model", "plan")),
     ),
-    "GET /api/v1/sessions/<session>": Shape(Fields({**_SESSION, "progress": PROGRESS})),
+    "GET /api/v1/sessions/<session>": Shape(Fields({**_SESSION, "progress": PROGRESS, "unfit": UNFIT})),
     "POST /api/v1/sessions/<session>/stop": Shape(SESSION),
     "POST /api/v1/sessions/<session>/pause": Shape(SESSION),
     "POST /api/v1/sessions/<session>/resume": Shape(SESSION),
@@ -323,7 +325,9 @@ SHAPES: Mapping[str, Shape] = {
     ),
     "GET /api/v1/sessions/<session>/trail/verify": Shape(fields_of(TrailReport, ok=bool)),
     # models, packages and events
-    "GET /api/v1/models": Shape(Fields({"models": [ModelInfo]}), query={"limit": LIMIT}),
+    "GET /api/v1/models": Shape(
+        Fields({"models": [ModelInfo]}), query={"limit": LIMIT, "digest": DIGEST_PART}
+    ),
     "POST /api/v1/models": Shape(ModelInfo, 201, query={"name": TITLE}, upload=BYTES),
     "GET /api/v1/models/<digest>": Shape(
         {"type": "string", "format": "binary"}, media=BYTES,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from fedn.domain.ids import ClientId, SessionId
 from fedn.domain.messages import TaskKind
 from fedn.domain.round import RoundRecord
+from fedn.domain.update import TRAIN_SECONDS
 from fedn.ports import StateStore
 from fedn.reducer.metrics import pages
 
@@ -23,7 +26,10 @@ class Reported:
 
 @dataclass(slots=True)
 class Participation:
-    """One client's. ``examples`` is the sum of its weights; ``train`` and ``validate`` hold its last."""
+    """One client's. ``examples`` is the sum of its weights; ``train`` and ``validate`` hold its last.
+
+    ``train_seconds`` is the mean of its trainings, as it measured them; None if it never said.
+    """
 
     client: ClientId
     rounds: int = 0
@@ -31,6 +37,7 @@ class Participation:
     examples: int = 0
     refused: int = 0
     lost: int = 0
+    train_seconds: float | None = None
     train: Reported | None = None
     validate: Reported | None = None
 
@@ -38,6 +45,7 @@ class Participation:
 @dataclass(slots=True)
 class _Everybody:
     found: dict[ClientId, Participation] = field(default_factory=dict)
+    seconds: dict[ClientId, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def of(self, client: ClientId) -> Participation:
         return self.found.setdefault(client, Participation(client))
@@ -66,6 +74,10 @@ def participation(state: StateStore, session: SessionId) -> list[Participation]:
             one = everybody.of(row.client)
             if row.kind == TaskKind.TRAIN:
                 one.train = Reported(row.round, row.examples, row.metrics)
+                if TRAIN_SECONDS in row.metrics:
+                    everybody.seconds[row.client].append(row.metrics[TRAIN_SECONDS])
             elif row.kind == TaskKind.VALIDATE:
                 one.validate = Reported(row.round, row.examples, row.metrics)
+    for client, seconds in everybody.seconds.items():
+        everybody.found[client].train_seconds = fmean(seconds)
     return [one for _, one in sorted(everybody.found.items())]

@@ -190,9 +190,10 @@ def session_routes(front: Front) -> Blueprint:
 
     @routes.get("/<session>")
     def show(session: str) -> Response:
-        """One session, and how its round stands."""
+        """One session, how its round stands, and who can't take part; null where that is forgotten."""
         info = state.session(_id(session))
-        return jsonify(session_form(info) | {"progress": _progress(front, info.session)})
+        unfit = plain(front.unfit(info.session))
+        return jsonify(session_form(info) | {"progress": _progress(front, info.session), "unfit": unfit})
 
     @routes.post("/<session>/stop")
     def stop(session: str) -> Response:

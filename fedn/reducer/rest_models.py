@@ -7,7 +7,9 @@ down comes from the model store, or combiners are sent there.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import IO
 
 from flask import Blueprint, Response, jsonify, request
@@ -33,8 +35,10 @@ def model_routes(front: Front) -> Blueprint:
 
     @routes.get("")
     def listing() -> Response:
-        """Models, newest first."""
+        """Seed models, newest first; with ?digest every stored model whose digest begins or ends so."""
         limit = query_number("limit", MAX_PAGE, low=1, high=MAX_PAGE)
+        if piece := request.args.get("digest", ""):
+            return jsonify(models=plain(_named(front, piece, limit)))
         return jsonify(models=plain(front.state.models(limit)))
 
     @routes.post("")
@@ -84,6 +88,17 @@ def _info(front: Front, digest: Digest) -> ModelInfo:
         if known.digest == digest:
             return known
     return ModelInfo(digest, size, "", "", 0.0)
+
+
+def _named(front: Front, piece: str, limit: int) -> list[ModelInfo]:
+    """Seed models and models of rounds alike: what is stored and is no package."""
+    if not re.fullmatch(r"[0-9a-f]{1,64}", piece):
+        raise InvalidInput("digest", f"{piece[:80]!r} is no part of one", "give hexadecimal digits")
+    seeds = {info.digest: info for info in front.state.models(MAX_PAGE)}
+    packages = {info.digest for info in front.state.packages(MAX_PAGE)}
+    stored = (one for one in front.models.digests() if one.startswith(piece) or one.endswith(piece))
+    found = sorted(islice((one for one in stored if one not in packages), limit))
+    return [seeds.get(one) or ModelInfo(one, front.models.size(one), "", "", 0.0) for one in found]
 
 
 # --- up --------------------------------------------------------------------------------------------

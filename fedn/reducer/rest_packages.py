@@ -1,7 +1,8 @@
 """Compute packages over HTTP: up as one archive, checked before it is kept, and what is known of them.
 
 An archive lies in the model store under its sha256 like any blob, so that combiners get it as they get models
-(`rest_models`). What it has to be is said in `fedn.packages.archive`.
+(`rest_models`). What it has to be is said in `fedn.packages.archive`. The page shows the newest, and its form
+sends an archive here as any program does (`static/upload.js`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,18 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import LengthRequired
 
 from fedn.domain.ids import check_digest
+from fedn.identity.roles import may_rest
 from fedn.packages.archive import inspect
+from fedn.packages.members import MAX_BYTES
 from fedn.ports import Observed, PackageInfo
 from fedn.reducer.front import Front
-from fedn.reducer.gate import audited
+from fedn.reducer.gate import audited, principal
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
 from fedn.reducer.rest_models import CHUNK, drain, received
 from fedn.stores.disk import disk_errors
+
+SHOWN = 20
+"""Packages on the page."""
 
 
 def package_routes(front: Front) -> Blueprint:
@@ -55,6 +62,13 @@ def package_routes(front: Front) -> Blueprint:
     def info(digest: str) -> Response:
         """One compute package with its manifest; /models/<digest> has its bytes."""
         return jsonify(plain(front.state.package(check_digest("digest", digest))))
+
+    @routes.app_context_processor
+    def on_the_page() -> dict[str, Any]:
+        may = may_rest(principal().role, "POST", "/api/v1/packages")
+        newest = partial(front.state.packages, SHOWN + 1)  # asked for where it is shown
+        return {"newest_packages": newest, "packages_shown": SHOWN,
+                "may_upload": may, "package_limit": MAX_BYTES}  # fmt: skip
 
     return routes
 

@@ -12,160 +12,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import NamedTuple, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation
 from fedn.domain.part import PartHeader, overlap
-from fedn.domain.round import MergedPart
 from fedn.domain.update import Absence, UpdateHeader
+from fedn.reducer.legs import (
+    ACTIVE,
+    AbortPart,
+    Admit,
+    AskRelease,
+    Command,
+    FetchPart,
+    Leg,
+    MergePart,
+    OpenPart,
+    PartKey,
+    Phase,
+    Round,
+    Settle,
+)
 from fedn.reducer.network import Network, attached
 
+RETRY_SECONDS, RETRY_MOST = 30.0, 3600.0
+"""After so long a failed training is asked for again while the round lacks its quorum; each time after twice
+as long.
+"""
+PROMPT_RETRIES = 3
+"""So often a client whose training failed is asked as soon as it attaches anew."""
+
 V = TypeVar("V")
-
-
-class PartKey(NamedTuple):
-    """A part's identity within its round."""
-
-    combiner: CombinerName
-    incarnation: Incarnation
-    part: int
-
-
-class Phase(StrEnum):
-    RUNNING = "running"
-    FETCHING = "fetching"
-    MERGED = "merged"
-    FENCED = "fenced"
-    VOID = "void"
-
-
-ACTIVE = frozenset({Phase.RUNNING, Phase.FETCHING})
-
-
-@dataclass(frozen=True, slots=True)
-class Leg:
-    clients: frozenset[ClientId]
-    phase: Phase = Phase.RUNNING
-    header: PartHeader | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """``place``: where each client's update may count. The other maps name what is still open."""
-
-    number: int
-    base_model: Digest
-    quorum: int
-    open_to_all: bool = True
-    legs: Mapping[PartKey, Leg] = field(default_factory=dict)
-    place: Mapping[ClientId, CombinerName] = field(default_factory=dict)
-    orphans: Mapping[ClientId, float] = field(default_factory=dict)
-    admissions: Mapping[ClientId, CombinerName] = field(default_factory=dict)
-    releasing: Mapping[ClientId, CombinerName] = field(default_factory=dict)
-    refused: Mapping[ClientId, str] = field(default_factory=dict)
-    lost: Mapping[ClientId, str] = field(default_factory=dict)
-
-    @property
-    def merged(self) -> tuple[MergedPart, ...]:
-        """The accepted parts, in a fixed order."""
-        parts = [
-            (key, leg.header) for key, leg in self.legs.items() if leg.phase is Phase.MERGED and leg.header
-        ]
-        return tuple(MergedPart(*key, header.digest, header.contributors) for key, header in sorted(parts))
-
-    @property
-    def accepted(self) -> frozenset[ClientId]:
-        """Whose updates are in parts that are accepted, or being fetched to be."""
-        taken = ACTIVE | {Phase.MERGED}
-        headers = [leg.header for leg in self.legs.values() if leg.header and leg.phase in taken]
-        return frozenset(c.client for header in headers for c in header.contributors)
-
-    @property
-    def in_pieces(self) -> bool:
-        """Updates came in more than one part."""
-        return sum(1 for part in self.merged if part.contributors) > 1
-
-    @property
-    def has_quorum(self) -> bool:
-        return len(self.accepted) >= self.quorum
-
-    def awaited_at(self, client: ClientId) -> str:
-        """The combiner whose running part lists this client; '' if there is none."""
-        legs = ((key, leg) for key, leg in self.legs.items() if client in leg.clients)
-        return next((key.combiner for key, leg in legs if leg.phase is Phase.RUNNING), "")
-
-    @property
-    def settled(self) -> bool:
-        """Nothing is under way any more: time to judge."""
-        active = any(leg.phase in ACTIVE for leg in self.legs.values())
-        return not (active or self.orphans or self.admissions or self.releasing)
-
-    @property
-    def absences(self) -> tuple[tuple[Absence, ...], tuple[Absence, ...]]:
-        """(refused, lost), sorted, without anyone who contributed in the end."""
-        counted = self.accepted
-        refused = tuple(Absence(c, r) for c, r in sorted(self.refused.items()) if c not in counted)
-        known = counted | self.refused.keys()
-        return refused, tuple(Absence(c, r) for c, r in sorted(self.lost.items()) if c not in known)
-
-
-# --- commands --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class OpenPart:
-    key: PartKey
-    clients: tuple[ClientId, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchPart:
-    """Get the part's bytes and check them; answer PartFetched."""
-
-    key: PartKey
-    header: PartHeader
-
-
-@dataclass(frozen=True, slots=True)
-class MergePart:
-    """Add the fetched bytes to the sum. From here on the part is in."""
-
-    key: PartKey
-
-
-@dataclass(frozen=True, slots=True)
-class AbortPart:
-    key: PartKey
-    reason: str
-    reoffer: bool
-
-
-@dataclass(frozen=True, slots=True)
-class AskRelease:
-    combiner: CombinerName
-    client: ClientId
-
-
-@dataclass(frozen=True, slots=True)
-class Admit:
-    key: PartKey
-    client: ClientId
-
-
-@dataclass(frozen=True, slots=True)
-class Settle:
-    """Tell a client at ``combiner`` how its update of ``round`` ended."""
-
-    combiner: CombinerName
-    client: ClientId
-    round: int
-    counted: bool
-    reason: str
-
-
-Command = OpenPart | FetchPart | MergePart | AbortPart | AskRelease | Admit | Settle
 Outcome = tuple[Round, tuple[Command, ...]]
 
 # --- opening ---------------------------------------------------------------------------------------
@@ -188,7 +65,14 @@ def open_round(
     """
     round_ = Round(number, base_model, quorum, open_to_all)
     if again:
-        round_ = replace(round_, legs=again.legs, refused=again.refused)
+        round_ = replace(
+            round_,
+            legs=again.legs,
+            refused=again.refused,
+            failed=again.failed,
+            failures=again.failures,
+            resting=again.resting,
+        )
     round_, commands = adopt_held(round_, network)
     round_, more = extend(round_, network, selected)
     return round_, commands + more
@@ -226,27 +110,39 @@ def adopt_held(round_: Round, network: Network) -> Outcome:
 
 def extend(round_: Round, network: Network, selected: Iterable[ClientId]) -> Outcome:
     """Open the next part at every combiner for the selected clients that have no place yet."""
-    commands: tuple[Command, ...] = ()
+    round_, commands = _drop_empty(round_)
     wanted = candidates(round_, network) & frozenset(selected)
     for name, station in sorted(network.items()):
         newcomers = station.clients & wanted
         if newcomers:
-            lost = _without(round_.lost, newcomers)
+            lost, failed = _without(round_.lost, newcomers), _without(round_.failed, newcomers)
             key = _next_key(round_, name, station.incarnation)
-            round_, more = _open(replace(round_, lost=lost), key, sorted(newcomers))
+            round_, more = _open(replace(round_, lost=lost, failed=failed), key, sorted(newcomers))
             commands += more
+    return round_, commands
+
+
+def _drop_empty(round_: Round) -> Outcome:
+    """Parts that hold no update go when more are asked for: else they would pile up while clients fail."""
+    commands: tuple[Command, ...] = ()
+    for key, leg in round_.legs.items():
+        if leg.phase is Phase.MERGED and leg.header is not None and not leg.header.contributors:
+            round_ = _void(round_, key, leg)
+            commands += (AbortPart(key, "it holds no update", reoffer=True),)
     return round_, commands
 
 
 def candidates(round_: Round, network: Network) -> frozenset[ClientId]:
     """Attached clients that could still be asked: not decided, and nothing of theirs is under way.
 
+    Whose training failed is left in peace for a while (`tick`).
+
     That a client was listed before does not matter: a part that is over without its update can't
     count it any more, whatever became of it there.
     """
     listed = {c for leg in round_.legs.values() if leg.phase in ACTIVE for c in leg.clients}
     under_way = listed | round_.admissions.keys() | round_.releasing.keys() | round_.orphans.keys()
-    here = attached(network).keys() - round_.accepted - round_.refused.keys()
+    here = attached(network).keys() - round_.accepted - round_.refused.keys() - round_.resting.keys()
     return frozenset(here - under_way)
 
 
@@ -296,6 +192,7 @@ def part_sealed(round_: Round, key: PartKey, header: PartHeader, now: float) -> 
     accepted = round_.accepted
     refused = {**round_.refused, **{a.client: a.reason for a in header.refused}}
     lost = {**round_.lost, **{a.client: a.reason for a in header.lost if a.client not in accepted}}
+    round_ = _note_failures(round_, [a for a in header.failed if a.client not in accepted], now)
     counted = {c.client for c in header.contributors}  # the answer to an admission may come after the seal
     round_ = replace(
         round_, refused=refused, lost=lost,
@@ -366,6 +263,8 @@ def network_changed(round_: Round, network: Network) -> Outcome:
     round_, adopted = adopt_held(round_, network)
     commands += adopted
     where = attached(network)
+    gone = round_.resting.keys() - where.keys()  # they may come back mended
+    round_ = _ask_again(round_, {c for c in gone if round_.failures[c] <= PROMPT_RETRIES})
     here = {client: where[client] for client in round_.orphans if client in where}
     round_, admits = _place(round_, here, network) if here else (round_, ())
     round_, opened = open_waiting(round_, network)  # one part for all that came to the same combiner
@@ -379,14 +278,43 @@ def _is_here(key: PartKey, network: Network) -> bool:
 
 
 def tick(round_: Round, now: float, grace: float) -> Round:
-    """Orphans that did not come back in time are lost, by name."""
+    """Orphans that did not come back in time are lost, by name; failed ones may be asked once more."""
     gone = {c: since for c, since in round_.orphans.items() if now >= since + grace}
     reason = f"its combiner went away and it did not come back within {grace:g} s"
+    if round_.settled:
+        round_ = _ask_again(round_, {c for c, until in round_.resting.items() if now >= until})
     return replace(
         round_,
         orphans=_without(round_.orphans, gone),
         lost={**round_.lost, **dict.fromkeys(gone, reason)},
     )
+
+
+def next_wake(round_: Round, grace: float) -> float | None:
+    """When the next `tick` is due; None if none is."""
+    due = [since + grace for since in round_.orphans.values()]
+    if round_.settled:
+        due += round_.resting.values()
+    return min(due, default=None)
+
+
+def _note_failures(round_: Round, absences: Iterable[Absence], now: float) -> Round:
+    """What made a training fail may pass: so its client is not refused, but left in peace for a while."""
+    for client, reason in ((absence.client, absence.reason) for absence in absences):
+        times = round_.failures.get(client, 0) + 1
+        pause = min(RETRY_SECONDS * 2 ** min(times - 1, 20), RETRY_MOST)
+        round_ = replace(
+            round_,
+            failed={**round_.failed, client: reason},
+            failures={**round_.failures, client: times},
+            resting={**round_.resting, client: now + pause},
+        )
+    return round_
+
+
+def _ask_again(round_: Round, clients: AbstractSet[ClientId]) -> Round:
+    """They have rested: if the round needs them still, it asks them."""
+    return replace(round_, resting=_without(round_.resting, clients))
 
 
 # --- clients that move -----------------------------------------------------------------------------
@@ -405,6 +333,7 @@ def release_requested(
         return round_, (Settle(combiner, client, round_.number, False, "trained from another base model"),)
     if client in round_.refused:
         return round_, (Settle(combiner, client, round_.number, False, round_.refused[client]),)
+    round_ = replace(_ask_again(round_, {client}), failed=_without(round_.failed, {client}))
     if client in round_.lost and round_.has_quorum and not round_.awaited_at(client):
         return round_, ()  # too slow: it would hold the round for one more deadline, and then again
     old = round_.place.get(client)

@@ -148,6 +148,9 @@ class ReducerService:
     def round_progress(self, session: SessionId) -> Mapping[str, Any]:
         return self._reducer.progress(session)
 
+    def unfit(self, session: SessionId) -> Mapping[ClientId, str] | None:
+        return self._reducer.unfit(session)
+
     def verify_trail(self, session: SessionId) -> TrailReport:
         return verify_trail(self.state, self.models, session)
 

@@ -12,9 +12,9 @@ from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, MergedPart
 from fedn.domain.update import Absence, UpdateHeader
-from fedn.reducer import round as rd
+from fedn.reducer import legs as lg
+from fedn.reducer.legs import PartKey, Round
 from fedn.reducer.network import Network
-from fedn.reducer.round import PartKey, Round
 
 # --- phases ----------------------------------------------------------------------------------------
 
@@ -258,6 +258,6 @@ class DropSums:
 
 
 Command = (
-    rd.Command | SelectClients | CommitRound | AckRound | SettleFromRecord | AckFromRecord | Validate
+    lg.Command | SelectClients | CommitRound | AckRound | SettleFromRecord | AckFromRecord | Validate
     | Announce | DropSums
 )  # fmt: skip

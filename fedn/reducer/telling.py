@@ -6,8 +6,8 @@ from typing import Any, assert_never
 
 from fedn.domain.plan import Plan
 from fedn.domain.round import Head
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
-from fedn.reducer import round as rd
 from fedn.reducer.scores import metric_of
 
 STARTING = mc.Waiting("starting")
@@ -18,7 +18,7 @@ def phase_of(state: mc.State | None) -> mc.Phase:
     return state.phase if state else STARTING
 
 
-def open_round(state: mc.State | None) -> rd.Round | None:
+def open_round(state: mc.State | None) -> lg.Round | None:
     """The round that is open or being committed, if one is."""
     phase = phase_of(state)
     return phase.round if isinstance(phase, mc.Running | mc.Committing) else None
@@ -35,7 +35,7 @@ def progress(state: mc.State | None, reason: str, received: int) -> dict[str, An
     shown: dict[str, Any] = {"state": type(phase_of(state)).__name__.lower(), "reason": reason}
     if round_ := open_round(state):
         shown |= {"round": round_.number, "expected": expected(state), "received": received}
-        shown |= {"refused": dict(round_.refused), "lost": dict(round_.lost)}
+        shown |= {"refused": {**round_.failed, **round_.refused}, "lost": dict(round_.lost)}
     if state and (best := state.scores.best):
         shown["best"] = {"metric": metric_of(state.plan), "round": best.round, "value": best.value}
     return shown

@@ -137,6 +137,8 @@ def _session(front: Front, info: SessionInfo, bests: Bests) -> SessionView:
     except NotFound:  # it ended; nothing is live
         progress = {}
     best = bests.of(info, progress)
+    if not progress:
+        progress = {"unfit": front.unfit(info.session) or {}}
     first = names[0] if names else ""
     return SessionView(info, progress, best, rounds[::-1], names[:METRICS_SHOWN], first, curve(values))
 

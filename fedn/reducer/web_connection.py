@@ -19,6 +19,7 @@ from typing import Any
 
 from cheroot.server import HTTPConnection, HTTPRequest
 
+from fedn.domain.errors import InvalidConfig
 from fedn.domain.ids import PROTOCOL_VERSION
 from fedn.reducer.rest_errors import BODY_HERE, MAX_BODY_BYTES
 
@@ -115,9 +116,11 @@ class Wire:
         """Say in plain HTTP that this is the wrong protocol."""
         self._socket.recv(PIECE_BYTES)  # unread, it would make the answer a reset
         text = "this address speaks HTTPS; ask for https:// instead of http://"
-        body = json.dumps({"code": "invalid_input", "error": text, "details": {}, "status": 400}).encode()
+        code, status = InvalidConfig.code, InvalidConfig.status
+        body = json.dumps({"code": code, "error": text, "details": {}, "status": status}).encode()
         head = (
-            f"HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+            f"HTTP/1.1 {status} Bad Request\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
             f"Fedn-Protocol: {PROTOCOL_VERSION}\r\nConnection: close\r\n\r\n"
         )
         self._socket.send(head.encode() + body)

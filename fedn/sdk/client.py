@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 from fedn import logs
 from fedn.client.app import LogObserver, serve
+from fedn.client.ledger import Ledger
 from fedn.client.state_dir import StateDir, claim
 from fedn.client.trainer import AppTrainer
 from fedn.config import ClientSettings, load
@@ -36,8 +37,9 @@ _PACKAGES = (
     "data",
     "allow",
     "environments",
-    "unconfined",
+    "confinement",
     "worker_memory",
+    "worker_idle",
     "task_timeout",
 )
 """Settings of clients whose code is not in functions."""
@@ -64,6 +66,31 @@ class Client:
     the same name it is the same client the next time. Whatever is not given comes from the environment
     (``FEDN_CLIENT_…``), then from the defaults of `fedn config show client`.
     Each training starts from the last global model that came, never from weights that were trained here.
+
+    Args:
+        reducer: its address, http:// on this machine, https:// beyond it.
+        name: shown to people, and which identity in ``state_dir`` is used; without one any free one.
+        join: token to join with, at the first start; never shown again by this object.
+        join_file: file with that token.
+        ca_bundle: PEM file of other authorities for the reducer's certificate.
+        state_dir: folder for identities and journals.
+        combiner: name of the combiner it would rather have.
+        helper: what makes a model of tensors and back: numpy, keras, torch, sklearn, or a plug-in's.
+        hyperparameters: the names that train() knows, with their defaults; a plan with another name is
+            refused. None takes any.
+        examples_per_update: if set, train() is called as ``train(model, examples, config)``, with exactly
+            so many of those that `add_examples` brought; see there.
+        wait_for_examples: seconds that a training waits for enough of them, if nobody ends its round
+            before; then it is declined, and this client is out of that round.
+        buffer_bytes: most bytes of examples that are kept.
+        noise: σ of the noise N(0, σ²), in the units of the weights, that is added to every float element
+            of every update. It promises no privacy by itself: nothing bounds what it would have to hide.
+            It is added to statistics such as a moving variance, too, which must not become negative.
+        background: the event loop to run on; without one a new one.
+        settings: others of `fedn config show client`.
+
+    Raises:
+        InvalidConfig, InvalidInput: naming what is wrong.
     """
 
     def __init__(
@@ -85,33 +112,7 @@ class Client:
         background: Background | None = None,
         **settings: Any,
     ) -> None:
-        """Nothing is connected yet.
-
-        Args:
-            reducer: its address, http:// on this machine, https:// beyond it.
-            name: shown to people, and which identity in ``state_dir`` is used; without one any free one.
-            join: token to join with, at the first start; never shown again by this object.
-            join_file: file with that token.
-            ca_bundle: PEM file of other authorities for the reducer's certificate.
-            state_dir: folder for identities and journals.
-            combiner: name of the combiner it would rather have.
-            helper: what makes a model of tensors and back: numpy, keras, torch, sklearn, or a plug-in's.
-            hyperparameters: the names that train() knows, with their defaults; a plan with another name is
-                refused. None takes any.
-            examples_per_update: if set, train() is called as ``train(model, examples, config)``, with exactly
-                so many of those that `add_examples` brought; see there.
-            wait_for_examples: seconds that a training waits for enough of them, if nobody ends its round
-                before; then it is declined, and this client is out of that round.
-            buffer_bytes: most bytes of examples that are kept.
-            noise: σ of the noise N(0, σ²), in the units of the weights, that is added to every float element
-                of every update. It promises no privacy by itself: nothing bounds what it would have to hide.
-                It is added to statistics such as a moving variance, too, which must not become negative.
-            background: the event loop to run on; without one a new one.
-            settings: others of `fedn config show client`.
-
-        Raises:
-            InvalidConfig, InvalidInput: naming what is wrong.
-        """
+        """Nothing is connected yet."""
         paths = {"join_file": join_file, "ca_bundle": ca_bundle}
         given = {"reducer": reducer, "name": name, "join": join, "combiner": combiner, **settings}
         given |= {key: None if path is None else os.fspath(path) for key, path in paths.items()}
@@ -318,13 +319,22 @@ class _Running:
         state = claim(self._settings.state_dir, self._settings.name)
         try:
             self.client = state.client
-            trainer = self._trainer(state)
-            self._begun.set()
-            await serve(self._settings, state, trainer, self._stop, self)
+            await self._work(state)
         finally:
             state.release()
 
+    async def _work(self, state: StateDir) -> None:
+        """What takes long or waits for the disk is done in a thread: others may be on this loop."""
+        ledger = await asyncio.to_thread(Ledger, state.ledger, self._settings.ledger_files)
+        try:
+            trainer = await asyncio.to_thread(self._trainer, state)
+            self._begun.set()
+            await serve(self._settings, state, ledger, trainer, self._stop, self)
+        finally:
+            await asyncio.to_thread(ledger.close)
+
     def _trainer(self, state: StateDir) -> TellingTrainer:
+        """Imports the helper's framework."""
         owner, settings = self._owner, self._settings
         predictions = Path(settings.predictions) if settings.predictions else state.path / "predictions"
         inner = AppTrainer(

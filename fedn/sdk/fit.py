@@ -106,24 +106,17 @@ def fit(
         FednError: the session failed or was stopped, or an owner can't go on; what its function raised is
             the cause. The model is then not to be used.
     """
-    if not models.helper_of(model) and callable(model):
-        model = model()
-    others, owners = _owners(data_owners, named_alone=train is None)
+    model = _model(model)
     helper = models.known_helper(model, helper)
+    others, owners = _owners(data_owners, named_alone=train is None)
     functions, owners = _functions(helper, model, owners, train, validate, validation_split, plan)
     given = {"min_clients": len(others) + len(owners), **plan, "rounds": rounds, "validate": bool(validate)}
-    if functions is not None:
-        given["config"] = {"epochs": epochs, "batch_size": batch_size, **plan.get("config", {})}
-        given["validate"] = functions.validate is not None
+    given |= _given_here(functions, epochs, batch_size, plan)
     plan_from(given)
     bench = Bench(model, helper)
     judged = None if evaluate is None else _judge(bench, evaluate)
     failures: deque[Failure] = deque(maxlen=1)
-    apps = {
-        name: OwnerApp(name, data, bench, functions, given.get("seed", 0), failures.append)
-        for name, data in owners.items()
-        if functions is not None
-    }
+    apps = _apps(owners, bench, functions, given.get("seed", 0), failures)
     first = bench.tensors(bench.model)
     with _running(network, first, apps, others, state_dir, combiners, given) as running:
         last = _watched(running, judged, callback, progress, failures, given["min_clients"])
@@ -131,6 +124,11 @@ def fit(
 
 
 # --- what is asked ---------------------------------------------------------------------------------
+
+
+def _model(given: Any) -> Any:
+    """A model, or what a function that makes one returns; models of PyTorch may be called, too."""
+    return given() if callable(given) and not models.helper_of(given) else given
 
 
 def _owners(given: Mapping[str, Any] | Sequence[Any], named_alone: bool) -> tuple[list[str], dict[str, Any]]:
@@ -170,6 +168,26 @@ def _functions(
     if own is not None:
         return Functions(usual.train, lambda model, part: own(model, part.judged)), parts
     return Functions(usual.train, usual.validate if share else None), parts
+
+
+def _given_here(
+    functions: Functions | None, epochs: int, batch_size: int, plan: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Fields of the plan that are for owners whose data is here."""
+    if functions is None:
+        return {}
+    config = {"epochs": epochs, "batch_size": batch_size, **plan.get("config", {})}
+    return {"config": config, "validate": functions.validate is not None}
+
+
+def _apps(
+    owners: Mapping[str, Any], bench: Bench, functions: Functions | None, seed: int, failures: deque[Failure]
+) -> dict[str, OwnerApp]:
+    if functions is None:
+        return {}
+    return {
+        name: OwnerApp(name, data, bench, functions, seed, failures.append) for name, data in owners.items()
+    }
 
 
 Judge = Callable[[Mapping[str, Any]], Mapping[str, float]]

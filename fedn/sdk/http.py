@@ -104,9 +104,9 @@ class Reducer:
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))
 
-    def pages(self, path: str, key: str, after: int = -1) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, key: str, after: int | str = -1) -> Iterator[dict[str, Any]]:
         """Every item under ``key`` of a list that comes in pages."""
-        following: int | None = after
+        following: int | str | None = after
         while following is not None:
             page = self.get(path, after=following, limit=500)
             yield from page[key]

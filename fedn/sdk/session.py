@@ -13,6 +13,7 @@ from fedn.aggregation.dtypes import Array
 from fedn.domain.errors import InvalidInput
 from fedn.helpers.files import read_file
 from fedn.sdk import models, transfers
+from fedn.sdk.asking import Answers, ask
 from fedn.sdk.drawing import drawn
 from fedn.sdk.events import Callbacks, OnUpdate, OnVersion, Update, Version
 from fedn.sdk.facts import Fact
@@ -115,6 +116,15 @@ class Session:
         asked: dict[str, Any] = {"metric": metric, "direction": direction}
         return self._get("/best", **{name: text for name, text in asked.items() if text})
 
+    def clients(self) -> list[dict[str, Any]]:
+        """What each client did, sorted by its id under "client".
+
+        "rounds" it contributed to and the "last_round" of them, the sum of its "examples" there, how often it
+        was "refused" or "lost", "train_seconds" (mean seconds of a training, by its own clock; None if it
+        never said), and its last metrics under "train" and "validate".
+        """
+        return list(self._reducer.pages(f"{self._path}/clients", "clients", ""))
+
     # --- watching --------------------------------------------------------------------------------------
 
     def on_update(self, function: OnUpdate) -> OnUpdate:
@@ -171,6 +181,31 @@ class Session:
         """End it for good. What is committed stays; the round under way is dropped."""
         self._reducer.post(f"{self._path}/stop")
 
+    def evaluate(self, model: Which | str = None) -> Answers:
+        """Have clients evaluate a model on their own data, apart from the rounds; waits for their answers.
+
+        Also when the session has ended, and nothing of it is stored. Asked are those that can take part in
+        the session and are attached now; whoever does not answer is in ``failed``, with the reason.
+
+        Args:
+            model: the round that made it (0: the seed), 'best', None for the newest; or the digest of any
+                model with the same tensors, such as `Network.seed` returns it.
+
+        Raises:
+            NotFound: there is no such round or model, or the reducer was restarted meanwhile.
+            InvalidInput: the model has other tensors than the session's.
+            Conflict: an evaluation of this session is under way; Busy: too many of others are.
+            Unavailable: nobody is attached who could answer.
+        """
+        return self._ask("evaluate", model)
+
+    def predict(self, model: Which | str = None) -> Answers:
+        """Have clients predict on their own data; waits for how many examples each did.
+
+        The predictions stay with each client, where its owner says. Arguments and errors as `evaluate`.
+        """
+        return self._ask("predict", model)
+
     # --- models ----------------------------------------------------------------------------------------
 
     def model(self, round: Which = None) -> dict[str, Array]:
@@ -212,6 +247,12 @@ class Session:
     def _get(self, path: str, patient: bool = False, **query: Any) -> dict[str, Any]:
         answer: dict[str, Any] = self._reducer.get(f"{self._path}{path}", patient, **query)
         return answer
+
+    def _ask(self, what: str, model: Which | str) -> Answers:
+        body = {} if model is None else {"round": model} if isinstance(model, int) else {"model": model}
+        if model == "best":
+            body = {"model": self._digest("best")}
+        return ask(self._reducer, self.id, what, body)
 
     def _metric_rows(self) -> Iterator[Mapping[str, Any]]:
         yield from self._reducer.pages(f"{self._path}/metrics", "rows")

@@ -97,6 +97,9 @@ class TellingTrainer:
         self._batch.cancel(task)
         self._inner.cancel(task)
 
+    def hurry(self) -> None:
+        self._inner.hurry()
+
     def close(self) -> None:
         self._inner.close()
 

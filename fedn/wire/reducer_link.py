@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from fedn.domain.errors import FednError, InvalidConfig, LinkBroken, error_from
+from fedn.domain.errors import FednError, Incompatible, InvalidConfig, LinkBroken, error_from
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName
 from fedn.domain.messages import Assignment, FetchRequest, Registration
 from fedn.identity.credentials import Credentials, Wallet
@@ -182,6 +182,8 @@ def answered(url: str, answer: httpx.Response) -> FednError:
         error = error_from(shape["code"], str(shape["error"]))
     except (ValueError, KeyError, TypeError, RecursionError):
         error = None
+    if isinstance(error, InvalidConfig) and not _is_https(url):  # it is there, and waiting does not mend it
+        return Incompatible(f"{url}: {error.message}")
     return error or stranger(url, answer)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -9,12 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fedn.client import confine, keeper
+from fedn.client import confine, family, keeper
 from fedn.client.output import KEPT_BYTES, older, tail
 from fedn.client.process import Ended, Process, Spec, Stop
 from fedn.client.surroundings import Surroundings
@@ -99,6 +101,22 @@ def test_whatever_it_has_started_ends_with_it(places: dict[str, Path]) -> None:
     assert all(gone(int(pid)) for pid in said.split())
 
 
+def test_what_can_not_be_ended_is_named(places: dict[str, Path]) -> None:
+    """Here because it is given no time; the kernel has processes that take longer than anybody waits."""
+    script = "from fedn.client import keeper; keeper.SWEEP_SECONDS = 0.0; keeper.main()"
+    begun = "while [ ! -s $HOME/pid ]; do sleep 0.01; done"
+    told = asdict(spec(places, f"setsid sh -c 'echo $$ > $HOME/pid; exec sleep 600' & {begun}"))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], **pipes) as process:
+        process.stdin.write(json.dumps(told).encode() + b"\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+    left = int((places["work"] / "pid").read_text())
+    os.kill(left, signal.SIGKILL)
+    assert answer == {"why": "ended", "status": 0, "left": [left]}
+    assert f"could not be ended: processes [{left}]" in places["log"].read_text()
+
+
 def test_killed_it_takes_all_of_them_along(places: dict[str, Path]) -> None:
     process = Process(spec(places, f"{CHILDREN} wait"))
     pids = until(lambda: len(found := tail(places["log"]).split()) == 3 and found)
@@ -136,6 +154,42 @@ def test_a_task_that_is_not_wanted_any_more_is_killed(places: dict[str, Path]) -
         with pytest.raises(InvalidInput, match="task: was cancelled"), stop.watching(process):
             stop.ask()
         assert process.wait(0) == Ended("stopped", -signal.SIGKILL)
+
+
+# --- how many they are, and what they take together ------------------------------------------------
+
+TAKES = "import sys, time; kept = b'x' * (150 * 2**20); print('on', flush=True); time.sleep(600)"
+
+
+def test_all_its_processes_together_are_held_to_one_bound_of_memory(places: dict[str, Path]) -> None:
+    """None of the three has too much by itself."""
+    script = f'for one in 1 2 3; do {sys.executable} -c "{TAKES}" & done; wait'
+    ended, said = ran(places, script, memory=300 * 2**20)
+    assert ended.why == "memory", said
+    assert "took more memory, all its processes together, than" in ended.words
+
+
+def test_what_processes_share_is_counted_once() -> None:
+    script = (
+        "import os, sys, time\n"
+        "kept = b'x' * (200 * 2**20)\n"
+        "for _ in range(3):\n"
+        "    if os.fork() == 0: time.sleep(600)\n"
+        "print(flush=True); sys.stdin.read(); os.killpg(0, 9)\n"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script], start_new_session=True, **pipes) as process:
+        process.stdout.readline()
+        mib = 2**20
+        assert [family.excess(most * mib) for most in (0, 500, 150)] == ["", "", "memory"]
+        assert len(family.members()) >= 4
+
+
+def test_processes_without_end_are_ended(places: dict[str, Path]) -> None:
+    script = f"i=0; while [ $i -lt {family.MAX_PROCESSES + 50} ]; do sleep 600 & i=$((i+1)); done; wait"
+    ended, _ = ran(places, script)
+    assert ended.why == "processes"
+    assert ended.words == "had more than 1024 processes or 16384 threads, and was stopped"
 
 
 # --- what it may -----------------------------------------------------------------------------------

@@ -211,6 +211,7 @@ def start(network: Network, directory: Path, *flags: str, text: str = "", url: s
 def test_whoever_has_no_token_is_told_how_to_get_one(network: Network, tmp_path: Path) -> None:
     code, said = start(network, tmp_path)
     assert code == 2
+    assert list(tmp_path.iterdir()) == []  # no folder of a client that never was
     assert "join: is missing" in said
     assert "fedn token create --role client" in said
 
@@ -257,7 +258,9 @@ def waiting(network: Network, directory: Path, words: str, *flags: str, url: str
 
 def test_http_where_https_is_spoken_is_named(network: Network, tmp_path: Path) -> None:
     plain = network.sandbox.url.replace("https", "http")
-    waiting(network, tmp_path, "this address speaks HTTPS; ask for https://", url=plain)
+    code, said = start(network, tmp_path, url=plain)
+    assert code == 1
+    assert f"Error: {plain}: this address speaks HTTPS; ask for https://" in said
 
 
 def test_https_where_http_is_spoken_is_named(network: Network, tmp_path: Path) -> None:

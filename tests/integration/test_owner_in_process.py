@@ -161,7 +161,8 @@ async def test_the_ledger_says_what_was_overheard(tmp_path: Path, seed: Any, bre
         ]
         assert totals.updates == set(mine)
         assert {(e.to, e.address) for e in one.noted("update_offered")} == {("combiner-1", "combiner-1")}
-        assert all(e.details["metrics"] == {"loss": 0.5} for e in one.noted("update_offered"))
+        for entry in one.noted("update_offered"):
+            assert entry.details["metrics"].keys() == {"loss", "train_seconds"}
         [asked] = one.noted("combiner_asked")
         assert (asked.to, asked.address) == ("reducer", "http://reducer")
 
@@ -278,6 +279,23 @@ async def test_who_can_not_wait_leaves_at_once_and_drops_what_was_at_work(tmp_pa
         one.app.gate.set()
         await until(lambda: one.client._state.slot is None)
         assert one.client._journal.held() == []
+
+
+async def test_a_round_that_needs_every_client_goes_on_when_a_paused_one_is_back(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        one = await grow(federation)
+        one.app.gate.clear()
+        await federation.story.until("network_changed", clients=2)
+        info = await federation.start_session(SMALL, rounds=1, min_clients=2, validate=False)
+        await asyncio.to_thread(one.app.begun.wait, 30)
+        pause(one.paused, 0.0, now=True)
+        await federation.story.until("away", reason=PAUSED)
+        why = f"(client-1: training failed: {PAUSED})"
+        await federation.story.until("waiting", reason=f"1 of 2 updates; waiting for more clients {why}")
+        one.app.gate.set()
+        resume(one.paused)
+        await federation.story.until("session_finished")
+        assert contributors(federation, info.session, 1) == ["client-1", "client-2"]
 
 
 async def test_it_leaves_when_its_hours_end_and_comes_back_when_they_begin(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from small_packages import (
     GOOD,
+    ME,
     MODEL,
     Runner,
+    Told,
     command,
     gone,
     good,
@@ -27,6 +29,9 @@ from small_packages import (
 from test_environments import wheel
 
 from fedn.client import confine
+from fedn.client.app import package_trainer
+from fedn.client.ledger_check import entries
+from fedn.config import ClientSettings
 from fedn.domain.messages import TaskKind
 
 CHECK, VALIDATE, PREDICT = TaskKind.CHECK, TaskKind.VALIDATE, TaskKind.PREDICT
@@ -229,6 +234,11 @@ def test_what_it_requires_is_in_an_environment_of_its_own(
         assert runner.report(small, VALIDATE) == (5, {})
         words = [fields["reason"] for fields in runner.told.named("environment")]
     assert words[0].startswith("making an environment for fednprobe")
+    noted = [
+        (line.what, line.digest, line.details.get("requirements")) for line in entries(tmp_path / "ledger")
+    ]
+    ran = ("package_begun", small.digest, None)
+    assert noted == [("install_begun", small.digest, 1), ran, ran]
 
 
 def test_a_task_without_a_package_is_refused(runner: Runner) -> None:
@@ -289,11 +299,29 @@ def test_package_code_reads_its_data_and_nothing_of_the_client(tmp_path: Path) -
     assert not (tmp_path / "new").exists()
 
 
+@landlocked
+def test_package_code_does_not_read_the_settings_file(tmp_path: Path) -> None:
+    """Wherever it lies below what package code reads; a client does not even start with it in the data."""
+    (file := tmp_path / "settings-client.yaml").write_text("canary")
+    (tmp_path / "data.csv").write_text("1,2,3")
+    script = 'cat "$FEDN_DATA/data.csv" "$FEDN_DATA/settings-client.yaml"; false'
+    small = command(train=script)
+    settings = ClientSettings(data=str(tmp_path), state_dir=tmp_path / "state")
+    trainer = package_trainer(settings, ME, tmp_path / "home", tmp_path / "predictions", Told(), file)
+    try:
+        refused(lambda: trainer.train(MODEL, small.task(), memoryview(small.archive)))
+        said = trainer.log(small.digest).read_text()
+    finally:
+        trainer.close()
+    assert "1,2,3" in said
+    assert "canary" not in said
+
+
 def test_secrets_in_the_environment_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDN_TOKEN", "canary")
     code = "import os\ndef train(model, *_):\n    print(dict(os.environ), flush=True)\n    return model, 1\n"
     small, other = python(code, "train"), command(train="env")
-    with running(tmp_path, unconfined=True) as runner:
+    with running(tmp_path, confinement="none") as runner:
         runner.train(small)
         refused(lambda: runner.train(other))
         assert "HOME" in (said := runner.output(small) + runner.output(other))

@@ -49,6 +49,17 @@ def test_run_does_what_a_client_would(folder: Path) -> None:
     assert Path(predicted, "predicted.txt").read_text() == "[4.0, 4.0]"
 
 
+def test_a_plan_is_read_as_a_session_reads_it(folder: Path) -> None:
+    Path("plan.yaml").write_text('config: {step: {"1": 3.0, "2": 5.0}}\nseed: 7\n')
+    run = ("train", "--package", folder, "--data", "x", "--json")
+    for given, value in [
+        (("--plan", "plan.yaml"), 3.0),
+        (("--plan", "plan.yaml", "--config", 'step={"1": 2.0, "9": 5.0}'), 2.0),
+    ]:
+        told = json.loads(cli(*run, *given).stdout)
+        assert weights(Path(told["update"]).read_bytes()) == [value, value]
+
+
 def test_run_shows_what_a_failing_package_printed(folder: Path) -> None:
     failing = "\ndef build(): ...\ndef train(*_):\n    raise ValueError('row 7')\n"
     (folder / "app.py").write_text(GOOD + failing)
@@ -57,7 +68,17 @@ def test_run_shows_what_a_failing_package_printed(folder: Path) -> None:
     assert result.exit_code == 2
     assert "started with x" in result.stderr
     assert "ValueError: row 7" in result.stderr
-    assert "Error: package.train(): raised ValueError" in result.stderr
+    said = "Error: package.train(): raised ValueError — see the traceback in fedn-run/output.log"
+    assert said in result.stderr
+
+
+def test_a_missing_entry_point_is_named_before_a_model_is_made_for_it(folder: Path) -> None:
+    manifest = folder / "fedn.yaml"
+    manifest.write_text(manifest.read_text().replace('predict: {python: "app:predict"}, ', ""))
+    (folder / "app.py").write_text(GOOD + "\ndef build():\n    raise ValueError('nothing to build')\n")
+    result = cli("predict", "--package", folder, "--data", "x")
+    assert result.exit_code == 2
+    assert "package: has no predict — add predict to the entry_points of its fedn.yaml" in result.stderr
 
 
 @pytest.mark.parametrize(

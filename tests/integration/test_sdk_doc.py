@@ -37,7 +37,7 @@ def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
         pytest.importorskip(extra)
     monkeypatch.chdir(tmp_path)
     found = snippets()
-    assert len(found) == 6
+    assert len(found) == 7
     space: dict[str, Any] = {}
     with Sandbox(tmp_path / "network", 1, 0, settled_port()) as running:
         deadline = time.monotonic() + 60
@@ -54,6 +54,7 @@ def test_every_snippet_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert space["model"]["w"].shape == (4,)
     assert space["history"][-1].validate["accuracy"] > 0.9
     assert space["session"].id
+    assert space["answers"].metrics["accuracy"] > 0.9
     assert {path.name for path in tmp_path.glob("model.*")} == {"model.safetensors", "model.npz"}
     out = capsys.readouterr().out
     assert "round 4 counted" in out

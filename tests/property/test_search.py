@@ -11,6 +11,7 @@ from search import Budget, Violation
 from fedn.client import machine as cl
 from fedn.combiner import events as ev
 from fedn.combiner import machine as cb
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as rm
 from fedn.reducer import round as rd
 
@@ -56,7 +57,7 @@ def test_a_part_that_is_accepted_although_it_was_fenced_is_found(unchecked: pyte
 
     def lenient(round_, combiner, incarnation, now):
         fenced = right(round_, combiner, incarnation, now)
-        travelling = {key: leg for key, leg in round_.legs.items() if leg.phase is rd.Phase.FETCHING}
+        travelling = {key: leg for key, leg in round_.legs.items() if leg.phase is lg.Phase.FETCHING}
         return replace(fenced, legs={**fenced.legs, **travelling})
 
     unchecked.setattr(rd, "combiner_lost", lenient)

@@ -14,8 +14,8 @@ from tiers_reducer import ORPHAN_GRACE
 from tiers_world import COMBINERS
 
 from fedn.domain.ids import CombinerName
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as rm
-from fedn.reducer import round as rd
 from fedn.reducer.homing import home_of, homed
 from fedn.reducer.network import Network
 
@@ -41,7 +41,7 @@ class WholeWorld(Noted):
         return rm.start(S, self.plan, self.head, self.network, ORPHAN_GRACE, pause, whole=True)
 
     def do_reducer(self, number: int, command: rm.Command) -> None:
-        if isinstance(command, rd.MergePart) and isinstance(self.session.phase, rm.Planning):
+        if isinstance(command, lg.MergePart) and isinstance(self.session.phase, rm.Planning):
             event("in pieces")
             return  # the sums that it would go to are dropped with the very next command
         super().do_reducer(number, command)

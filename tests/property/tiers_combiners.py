@@ -18,8 +18,8 @@ from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, Session
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, RoundSpec
 from fedn.domain.update import UpdateHeader
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as rm
-from fedn.reducer import round as rd
 
 S, LAYOUT = SessionId("s"), digest_of(b"layout")
 DEADLINE, GRACE = 30.0, 3.0
@@ -122,7 +122,7 @@ class CombinerTier:
     now: float
     work: list[Work]
     processes: dict[CombinerName, Process]
-    folds: dict[tuple[int, rd.PartKey], frozenset[tuple[ClientId, Digest]]]
+    folds: dict[tuple[int, lg.PartKey], frozenset[tuple[ClientId, Digest]]]
     small: bool
     """Updates ride along with their offers; else they are granted and sent."""
 
@@ -194,7 +194,7 @@ class CombinerTier:
         p = self.processes[name]
         run = p.runs.get((number, part))
         if run and run.uploads.pop(header.client, None):
-            key, update = rd.PartKey(name, p.incarnation, part), (header.client, header.digest)
+            key, update = lg.PartKey(name, p.incarnation, part), (header.client, header.digest)
             assert update not in self.folds[number, key], f"{update} is folded twice"
             self.folds[number, key] |= {update}
             self.decide(p, run, ev.UpdateFolded(*update))
@@ -220,7 +220,7 @@ class CombinerTier:
             )  # fmt: skip
             for client in clients:
                 p.parked.pop((client, number), None)
-            self.folds[number, rd.PartKey(p.name, p.incarnation, part)] = frozenset()
+            self.folds[number, lg.PartKey(p.name, p.incarnation, part)] = frozenset()
             state, commands = cb.open_part(spec, frozenset(p.links), self.now, GRACE, 2**20)
             run = p.runs[number, part] = Run(state)
             self.apply(p, run, (state, commands))
@@ -248,7 +248,7 @@ class CombinerTier:
         if number > p.over and p.aborted.get((number, part), 0) < term:
             self.open(p, number, part, clients)
 
-    def abort(self, p: Process, number: int, key: rd.PartKey, reason: str, reoffer: bool) -> None:
+    def abort(self, p: Process, number: int, key: lg.PartKey, reason: str, reoffer: bool) -> None:
         p.aborted[number, key.part] = p.term
         if run := p.runs.pop((number, key.part), None):
             self.decide(p, run, ev.AbortAsked(reason, reoffer))
@@ -266,7 +266,7 @@ class CombinerTier:
         folded = any(said in self.decide(p, r, ev.ClientReleased(client)) for r in p.parts(number).values())
         return rm.ReleaseAnswered(number, client, folded)
 
-    def admit(self, p: Process, number: int, key: rd.PartKey, client: ClientId) -> rm.Event:
+    def admit(self, p: Process, number: int, key: lg.PartKey, client: ClientId) -> rm.Event:
         run = p.runs.get((number, key.part))
         if run is None or not cb.admits(run.state):
             return rm.AdmitAnswered(number, key, client, False)
@@ -274,7 +274,7 @@ class CombinerTier:
         self.decide(p, run, ev.ClientAdmitted(client, client in p.links, self.now))
         return rm.AdmitAnswered(number, key, client, True)
 
-    def fetch(self, p: Process, number: int, key: rd.PartKey, header: PartHeader) -> rm.Event:
+    def fetch(self, p: Process, number: int, key: lg.PartKey, header: PartHeader) -> rm.Event:
         run = p.runs.get((number, key.part))
         if run and isinstance(run.state, cb.Sealed) and run.state.digest == header.digest:
             return rm.PartFetched(number, key)

@@ -96,7 +96,7 @@ class ClientTier:
             case cl.SendFailure(key, reason):
                 if person.link is not None:
                     self.links[person.link].up += (m.TaskFailed(*key, reason),)
-            case cl.StopWork():
+            case cl.StopWork() | cl.HurryWork():
                 pass  # as with an app, which can't be stopped: it goes on to its end
             case cl.SendReport():
                 raise AssertionError(command)

@@ -7,13 +7,13 @@ from fedn.domain.messages import RoundHeld
 from fedn.domain.part import PartHeader
 from fedn.domain.round import Head, MergedPart
 from fedn.domain.update import Absence, Contributor, UpdateHeader
+from fedn.reducer.legs import PartKey
 from fedn.reducer.network import Station
-from fedn.reducer.round import PartKey
 
 S = SessionId("s")
 A, B, C = (CombinerName(name) for name in "ABC")
 ANN, BOB, CAT, DAN = (ClientId(name) for name in ("ann", "bob", "cat", "dan"))
-BOOM, LATE = "training failed: boom", "no update by the deadline"
+BOOM, LATE, FAILED = "a value is not finite", "no update by the deadline", "training failed: boom"
 
 
 def head(round_: int) -> Head:
@@ -40,12 +40,15 @@ def offer(client: ClientId, round_: int = 1, base: Digest | None = None) -> Upda
     return UpdateHeader(S, round_, client, base, 10, 100, digest_of(client.encode()), digest_of(b"layout"))
 
 
-def sealed(of: PartKey, *clients: ClientId, refused: str = "", lost: str = "", round_: int = 1) -> PartHeader:
+def sealed(
+    of: PartKey, *clients: ClientId, refused: str = "", lost: str = "", failed: str = "", round_: int = 1
+) -> PartHeader:
     return PartHeader(
         S, round_, of.combiner, of.incarnation, of.part, digest_of(repr(of).encode()), 8,
         tuple(Contributor(c, 10, digest_of(c.encode())) for c in clients),
         tuple(Absence(ClientId(c), BOOM) for c in refused.split()),
         tuple(Absence(ClientId(c), LATE) for c in lost.split()),
+        tuple(Absence(ClientId(c), FAILED) for c in failed.split()),
     )  # fmt: skip
 
 

@@ -15,8 +15,10 @@ import package_files
 import pytest
 import yaml
 
+from fedn.client.ledger import Ledger
 from fedn.client.output import tail
 from fedn.client.packages import PackageTrainer, Places, Rules
+from fedn.client.unseen import Unseen
 from fedn.domain.errors import InvalidInput
 from fedn.domain.ids import ClientId, SessionId, digest_of
 from fedn.domain.messages import Task, TaskKind
@@ -116,7 +118,8 @@ class Runner:
         self.home = home
         self.told = Told()
         places = Places(home / "client", home / "environments", home / "predictions", (home / "identity",))
-        self.trainer = PackageTrainer(ME, places, rules, self.told)
+        self.ledger = Ledger(home / "ledger")
+        self.trainer = PackageTrainer(ME, places, rules, self.told, Unseen(self.ledger))
 
     def train(self, small: Small, round: int = 1, **config: Any) -> Trained:
         return self.trainer.train(MODEL, small.task(round=round, **config), memoryview(small.archive))
@@ -142,6 +145,7 @@ def running(home: Path, data: str = "the data", **rules: Any) -> Iterator[Runner
         yield runner
     finally:
         runner.trainer.close()
+        runner.ledger.close()
 
 
 def until(ready: Callable[[], Any]) -> Any:

@@ -1,7 +1,6 @@
 // Keeps the page current: an event only says that something happened, the server draws it again.
 "use strict";
 
-const content = document.getElementById("content");
 const link = document.getElementById("link");
 const { stream, fragment, login } = document.body.dataset;
 const LEAST_MS = 500; // between two redraws, however many events come
@@ -19,13 +18,19 @@ async function draw() {
     try {
       const answer = await fetch(fragment);
       if (answer.status === 401 || answer.status === 403) return location.assign(login);
-      if (answer.ok) content.innerHTML = await answer.text();
+      if (answer.ok) swap(await answer.text());
     } catch {
       // The reducer is away; the stream says so and comes back by itself.
     }
     await new Promise((resolve) => setTimeout(resolve, LEAST_MS));
   }
   drawing = false;
+}
+
+// Part by part, so that what lies between them, such as a form half filled in, stays as it is.
+function swap(html) {
+  const fresh = new DOMParser().parseFromString(html, "text/html");
+  for (const part of [...fresh.body.children]) document.getElementById(part.id)?.replaceWith(part);
 }
 
 function follow() {

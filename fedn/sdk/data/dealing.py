@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex, get_args
 
 import numpy as np
@@ -72,21 +72,14 @@ def partition(
     count = _clients(clients, keys, total, min_examples)
     shares = shares_of(sizes, count)
     random = np.random.Generator(np.random.PCG64(whole("seed", seed, 0, MAX_SEED)))
-
-    def owners() -> IntArray:
-        match scheme:
-            case "even":
-                return in_order(random.permutation(total), shares)
-            case "contiguous":
-                return in_order(np.arange(total), shares)
-            case "dirichlet":
-                return by_dirichlet(labels, shares, alpha, min_examples, random)
-            case "by_label":
-                return by_label(labels, shares, labels_per_client, random)
-            case "by_key":
-                return by_key(keys, shares, alike=sizes is None)
-
-    parts = groups(owners(), count)
+    deal: dict[Scheme, Callable[[], IntArray]] = {
+        "even": lambda: in_order(random.permutation(total), shares),
+        "contiguous": lambda: in_order(np.arange(total), shares),
+        "dirichlet": lambda: by_dirichlet(labels, shares, alpha, min_examples, random),
+        "by_label": lambda: by_label(labels, shares, labels_per_client, random),
+        "by_key": lambda: by_key(keys, shares, alike=sizes is None),
+    }
+    parts = groups(deal[scheme](), count)
     _check_sizes(parts, scheme, min_examples)
     return parts
 

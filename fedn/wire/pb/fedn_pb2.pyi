@@ -454,7 +454,7 @@ class Absence(_message.Message):
     def __init__(self, client: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class PartHeader(_message.Message):
-    __slots__ = ("session", "round", "combiner", "incarnation", "part", "digest", "size", "contributors", "refused", "lost")
+    __slots__ = ("session", "round", "combiner", "incarnation", "part", "digest", "size", "contributors", "refused", "lost", "failed")
     SESSION_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     COMBINER_FIELD_NUMBER: _ClassVar[int]
@@ -465,6 +465,7 @@ class PartHeader(_message.Message):
     CONTRIBUTORS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
     session: str
     round: int
     combiner: str
@@ -475,7 +476,8 @@ class PartHeader(_message.Message):
     contributors: _containers.RepeatedCompositeFieldContainer[Contributor]
     refused: _containers.RepeatedCompositeFieldContainer[Absence]
     lost: _containers.RepeatedCompositeFieldContainer[Absence]
-    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., combiner: _Optional[str] = ..., incarnation: _Optional[str] = ..., part: _Optional[int] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., contributors: _Optional[_Iterable[_Union[Contributor, _Mapping]]] = ..., refused: _Optional[_Iterable[_Union[Absence, _Mapping]]] = ..., lost: _Optional[_Iterable[_Union[Absence, _Mapping]]] = ...) -> None: ...
+    failed: _containers.RepeatedCompositeFieldContainer[Absence]
+    def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., combiner: _Optional[str] = ..., incarnation: _Optional[str] = ..., part: _Optional[int] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ..., contributors: _Optional[_Iterable[_Union[Contributor, _Mapping]]] = ..., refused: _Optional[_Iterable[_Union[Absence, _Mapping]]] = ..., lost: _Optional[_Iterable[_Union[Absence, _Mapping]]] = ..., failed: _Optional[_Iterable[_Union[Absence, _Mapping]]] = ...) -> None: ...
 
 class PartSealed(_message.Message):
     __slots__ = ("header", "inline")

@@ -50,6 +50,23 @@ def test_a_package_is_named_by_its_name_or_the_beginning_of_its_digest(fedn, ser
     assert "There is no package 'nothing'" in fedn.refused(4, "session", "start", "--package", "nothing")
 
 
+def test_the_model_that_a_session_starts_from_is_named_and_a_name_that_runs_is_warned_of(
+    fedn, service, small
+):
+    first = service.seed_model([small.model_file(1.0)], "ones", 0)
+    newest = service.seed_model([small.model_file(2.0)], "twos", 0)
+    result = fedn("session", "start", "--name", "same")
+    assert f"started from model {newest.digest[:12]} (twos)." in result.stdout
+    assert "newest seed model; --model takes another" in result.stderr
+    assert "Warning" not in result.stderr
+    result = fedn("session", "start", "--name", "same", "--model", first.digest[:9])
+    assert f"started from model {first.digest[:12]} (ones)." in result.stdout
+    assert "newest" not in result.stderr
+    assert "Warning: session-1 has the name 'same', too" in result.stderr
+    message = fedn.refused(2, "session", "show", "same")
+    assert "2 sessions are named 'same': session-2 (running), session-1 (running) — give the id" in message
+
+
 # --- showing ---------------------------------------------------------------------------------------
 
 
@@ -57,7 +74,8 @@ def test_show_names_who_takes_part_who_can_not_and_the_best_model(fedn, service,
     service.state.add_metrics(
         [MetricRow(session, 0, "check", ClientId("client-a"), 600, {"columns": 64.0, "classes": 10.0})]
     )
-    service.progress = {"state": "running", "reason": "", "unfit": {"client-z": "data: has 5 columns"}}
+    service.unfit_clients = {ClientId("client-z"): "data: has 5 columns"}
+    service.end(session, "finished", "")
     text = fedn.good("session", "show", session)
     assert "round 2, accuracy 0.9000, model " + model_of(service, session, 2) in text
     assert "classes 10  columns 64" in text
@@ -65,14 +83,19 @@ def test_show_names_who_takes_part_who_can_not_and_the_best_model(fedn, service,
     shown = fedn.json("session", "show", session)
     assert [row["client"] for row in shown["checks"]] == ["client-a"]
     assert shown["best"]["round"] == 2
+    assert shown["unfit"] == {"client-z": "data: has 5 columns"}
+    service.unfit_clients = None  # the reducer has been started anew since
+    assert "is not known any more" in fedn("session", "show", session).stderr
 
 
 def test_a_session_nobody_has_validated_has_no_best_model_and_no_table_of_clients(fedn, service, small):
     session = small.seeded(service).session
     assert fedn.json("session", "show", session)["best"] is None
     assert "Takes part" not in fedn.good("session", "show", session)
-    message = fedn.refused(4, "model", "download", "--best", session)
-    assert "no validated round has the metric 'accuracy'; there are no metrics yet" in message
+    message = fedn.refused(4, "model", "download", "--best", "--session", session)
+    assert "no validated round has the metric 'accuracy'; there are no metrics yet; give --round" in message
+    message = fedn.refused(4, "session", "predict", session, "--model", "best")
+    assert "there are no metrics yet; give --model latest, or a round's number" in message
 
 
 def test_metrics_from_before_the_fit_are_told_apart(fedn, service, session):
@@ -113,17 +136,45 @@ def test_watch_tells_who_can_not_take_part_and_whose_validation_failed_once(fedn
     assert "client-a did not validate round 3: boom" in text
 
 
-# --- the best model --------------------------------------------------------------------------------
+# --- models of rounds ------------------------------------------------------------------------------
 
 
-def test_the_best_model_is_downloaded(fedn, service, session, tmp_path):
-    target = tmp_path / "best.safetensors"
-    answer = fedn.json("model", "download", "--best", session, "-o", target)
-    assert answer["digest"] == model_of(service, session, 2)
-    answer = fedn.json("model", "download", "--best", session, "--direction", "min", "-o", target, "--force")
-    assert answer["digest"] == model_of(service, session, 1)
-    for args in ([], ["3f2a", "--best", session]):
-        assert "Give a DIGEST, or --best SESSION." in fedn.refused(2, "model", "download", *args)
+def test_a_model_of_a_session_is_downloaded(fedn, service, session, tmp_path):
+    target = tmp_path / "model.safetensors"
+
+    def downloaded(*which: object) -> str:
+        return fedn.json("model", "download", *which, "-o", target, "--force")["digest"]
+
+    of = ("--session", session)
+    assert downloaded(*of, "--best") == model_of(service, session, 2)
+    assert downloaded(*of, "--best", "--direction", "min") == model_of(service, session, 1)
+    assert downloaded(*of, "--round", 0) == model_of(service, session, 0)
+    assert downloaded(*of) == downloaded(*of, "--round", 3) == model_of(service, session, 3)
+    assert "has no round 9" in fedn.refused(4, "model", "download", *of, "--round", 9)
+    for args, words in [
+        ([], "Give a DIGEST, or --session SESSION"),
+        (["3f2a", *of], "Give a DIGEST, or --session SESSION"),
+        (["3f2a", "--best"], "--round and --best go with --session."),
+        ([*of, "--round", 1, "--best"], "Give --round or --best"),
+        ([*of, "--metric", "loss"], "go with --best"),
+    ]:
+        assert words in fedn.refused(2, "model", "download", *args)
+
+
+def test_the_model_of_a_round_is_known_by_a_part_of_its_digest(fedn, service, session, tmp_path):
+    target = tmp_path / "model.safetensors"
+    service.commit(session, 0.8)  # so that neither is the head
+    for whole in (model_of(service, session, 1), model_of(service, session, 0)):
+        for part in (whole[:10], whole[-10:].upper(), whole):
+            answer = fedn.json("model", "download", part, "-o", target, "--force")
+            assert answer["digest"] == whole
+        assert fedn.json("session", "evaluate", session, "--model", whole[:10])["model"] == whole
+    packaged, _ = service.models.put([b"a package"])
+    service.state.add_package(PackageInfo(packaged, 9, "mnist", {}, 1.0))
+    for unknown in (packaged[:10], "zzz"):
+        message = fedn.refused(4, "model", "download", unknown)
+        assert f"There is no model '{unknown}'" in message
+        assert "fedn trail show" in message
 
 
 # --- asking ----------------------------------------------------------------------------------------

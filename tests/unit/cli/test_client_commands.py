@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 
+from fedn.cli.homes import leaving_nothing
 from fedn.client.journal import FileJournal
 from fedn.client.ledger import Ledger
 from fedn.client.owner import read_pause
 from fedn.client.standing import Standing
 from fedn.client.state_dir import Home, claim
+from fedn.client.unseen import Unseen
 from fedn.config import ClientSettings
-from fedn.domain.ids import ClientId, SessionId, digest_of
+from fedn.domain.errors import InvalidInput
+from fedn.domain.ids import ClientId, Digest, SessionId, digest_of
+from fedn.domain.messages import Task, TaskKind
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Observed
 
@@ -34,9 +38,33 @@ def test_a_pause_begins_once_is_made_urgent_and_ends(alone, folder):
     assert read_pause(Home(folder / "bob").paused) is None
     assert "ann is paused. It does not run just now." in alone.good("client", "pause", *where)
     assert alone.json("client", "status", *where)["clients"][0]["paused_since"] == told["since"]
-    assert alone.json("client", "resume", *where)["paused"] is False
-    assert "ann is not paused" in alone.good("client", "resume", *where)
+    assert "ann goes on. It does not run just now." in alone.good("client", "resume", *where)
+    assert "ann was not paused." in alone.good("client", "resume", *where)
+    assert alone.json("client", "resume", *where)["was_paused"] is False
     assert alone.json("client", "status", *where)["clients"][0]["paused"] is False
+
+
+def test_a_refused_start_leaves_no_folder_but_what_was_there_or_is_of_use(tmp_path):
+    parent = tmp_path / "fedn-data" / "clients"
+    running = []
+
+    def refused(*names: str) -> None:
+        with leaving_nothing(parent):
+            for name in names:
+                claim(parent, name).release()
+            if "told" in names:
+                Ledger(Home(parent / "told").ledger).note("hello_said", "combiner-1", "host:1", size=3)
+                running.append(claim(parent, "another"))
+            raise InvalidInput("app", "can't be imported")
+
+    with pytest.raises(InvalidInput):
+        refused("new")
+    assert list(tmp_path.iterdir()) == []
+    claim(parent, "old").release()
+    with pytest.raises(InvalidInput):
+        refused("new", "old", "told")
+    assert sorted(path.name for path in parent.iterdir()) == ["another", "old", "told"]
+    running[0].release()
 
 
 def test_which_client_is_meant_is_asked_or_read_from_its_settings(alone, folder, tmp_path, monkeypatch):
@@ -98,6 +126,18 @@ def test_a_spoilt_standing_is_none(alone, folder, content):
     assert (told["state"], told["rounds"]) == ("not running", [])
 
 
+def test_the_ledger_says_what_begins_whose_bytes_nobody_counts(alone, folder):
+    home = Home(folder / "ann")
+    task = Task(SessionId("s-1"), 2, TaskKind.TRAIN, Digest("d" * 64), 1, "", 0)
+    unseen = Unseen(Ledger(home.ledger))
+    unseen.install_begun(Digest("e" * 64), task, 3)
+    unseen.package_begun(Digest("e" * 64), task)
+    table = alone.good("client", "ledger", "--name", "ann", "--state-dir", folder)
+    for words in ("install begun", "package index (as pip is configured)", "requirements=3", "package begun",
+                  "network=open", "bytes=unknown", "e" * 12):  # fmt: skip
+        assert words in table
+
+
 def test_the_ledger_is_shown_by_time_and_session_with_totals_and_verified(alone, folder):
     where = ("--state-dir", folder, "--name", "ann")
     assert "Nothing has left." in alone.good("client", "ledger", *where)
@@ -124,6 +164,10 @@ def test_the_ledger_is_shown_by_time_and_session_with_totals_and_verified(alone,
     assert "upload begun" not in short
     assert "s-1" in short  # the totals are of all
     assert '"what": "upload_begun"' in alone.good("client", "ledger", "--session", "s-1", "--json", *where)
+    assert alone.good("client", "ledger", "--session", "1", "--json", *where).count("\n") == 1
+    message = alone.refused(4, "client", "ledger", "--session", "s1", *where)
+    assert "has nothing of a session 's1'; did you mean 's-1'?" in message
+    assert "matches 2 (s-1, s-2)" in alone.refused(2, "client", "ledger", "--session", "s-", *where)
     since = [alone.good("client", "ledger", "--since", when, "--json", *where).count("\n")
              for when in ("1969-01-01", "2000-01-01T00:00", "2h")]  # fmt: skip
     assert since == [3, 2, 1]

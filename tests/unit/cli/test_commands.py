@@ -143,7 +143,9 @@ def test_an_unknown_or_ambiguous_session_is_named(fedn, service, small):
     assert fedn.json("session", "show", "session-1")["session"] == "session-1"
     assert fedn.json("session", "show", "two")["session"] == "session-2"
     service.start_session("two", "", first)
-    assert "There is no session 'two'" in fedn.refused(4, "session", "show", "two")
+    assert "2 sessions are named 'two': session-3 (running)" in fedn.refused(2, "session", "show", "two")
+    service.start_session("session-1", "", first)  # an id is nobody's name
+    assert fedn.json("session", "show", "session-1")["name"] == "digits"
 
 
 def test_only_the_one_beginning_counts():

@@ -147,7 +147,9 @@ def test_nothing_is_overwritten_unless_forced(alone, file, tmp_path):
     flags = ("data", "split", file, "--out", out, "--clients")
     alone.good(*flags, 3)
     before = {path: path.read_bytes() for path in out.iterdir()}
-    assert "parts: is not empty — give another folder, or --force" in alone.refused(2, *flags, 2)
+    message = alone.refused(2, *flags, 2)
+    assert message.startswith("--out ")
+    assert "parts: is not empty — give another folder, or --force" in message
     assert {path: path.read_bytes() for path in out.iterdir()} == before
     alone.good(*flags, 2, "--force")
     assert {path.name for path in out.iterdir()} == {"client-1.npz", "client-2.npz", "partition.json"}

@@ -38,7 +38,8 @@ def test_a_folder_is_packed_inspected_and_verified(alone, folder, tmp_path, monk
         assert word in words
     assert alone.json("package", "verify", file, "--digest", made["digest"])["ok"] is True
     assert f"sha256 {made['digest']}" in alone.good("package", "verify", file)
-    assert f"has digest {made['digest']}" in alone.refused(1, "package", "verify", file, "--digest", "0" * 64)
+    message = alone.refused(1, "package", "verify", file, "--digest", "0" * 64)
+    assert f"has digest {made['digest']}, not {'0' * 64}; get the file again" in message
 
     assert "is there already" in alone.refused(2, "package", "create", folder)
     assert alone.json("package", "create", folder, "--force") == made
@@ -58,6 +59,10 @@ def test_a_folder_goes_up_as_the_archive_that_it_makes_and_comes_back(fedn, fold
     (listed,) = fedn.json("package", "list")["packages"]
     assert (listed["digest"], listed["name"]) == (info["digest"], "mnist-keras")
     assert "mnist-keras" in fedn.good("package", "list")
+    assert fedn.json("package", "show", "mnist-keras")["digest"] == info["digest"]
+    shown = fedn.good("package", "show", info["digest"][:8])
+    for word in (info["digest"], "app:train", "learning_rate=0.001", "numpy>=1.26", "uploaded", "600 s"):
+        assert word in shown
     back = tmp_path / "back.tar"
     fedn.good("package", "download", info["digest"][:8], "-o", back)
     assert back.read_bytes() == file.read_bytes()
@@ -78,6 +83,40 @@ def test_a_bad_folder_is_refused_before_anything_travels(alone, folder, command)
     assert "fedn.yaml: entry_points.trian" in alone.refused(2, "package", command, folder)
     (folder / "fedn.yaml").unlink()
     assert "has no fedn.yaml" in alone.refused(2, "package", command, folder)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"fedn.yaml": FILES["fedn.yaml"].replace("keras\nentry", "kears\nentry")}, "'kears' is unknown"),
+        ({"app.py": "def startup(data): ...\ndef trian(): ...\n"}, "app.py has no train — did you mean"),
+        ({"app.py": "def startup(data): ...\nclass A:\n    def train(): ...\n"}, "app.py has no train"),
+        ({"app.py": "def startup(data): ...\ndef train(:\n"}, "app.py is not valid Python (line 2: "),
+    ],
+)
+def test_what_the_code_shows_to_be_wrong_is_named(alone, folder, tmp_path, changed, words):
+    write(folder, changed)
+    for command in ("inspect", "create", "upload"):
+        assert words in alone("package", command, folder).stderr
+    file = tmp_path / "p.tar"
+    file.write_bytes(archive({**FILES, **changed}))
+    assert words in alone.refused(2, "package", "inspect", file)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "startup = train = raise_it = None\nraise SystemExit('was run')",
+        "try:\n    from x import startup, fit as train\nexcept ImportError:\n    def train(): ...\n",
+        "from other import *",
+        "globals()['train'] = globals()['startup'] = print",
+        "def __getattr__(name): ...",
+        "if (startup := 1): train: object = print",
+    ],
+)
+def test_a_function_is_found_however_it_is_defined(alone, folder, code):
+    write(folder, {"app.py": code})
+    assert "app:train" in alone.good("package", "inspect", folder)
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect", "upload"])

@@ -97,6 +97,15 @@ def test_metrics_before_the_training_are_of_the_model_that_came() -> None:
     assert load(trained.file)["w"].tolist() == [0.5, 1.5, 2.5]
 
 
+def test_a_check_says_that_they_can_not_be_had() -> None:
+    class Blind:
+        def train(self, model: Any, config: Any) -> Any: ...
+
+    assert "measure_before_fit: needs validate(), which the app has not — add it, or start the" in refused(
+        Blind(), task(TaskKind.CHECK, measure_before_fit=True)
+    )
+
+
 def test_the_owners_hyperparameters_go_over_the_plans_and_those_over_the_apps() -> None:
     def weights(**overrides: Any) -> list[float]:
         trained = AppTrainer(App(), ME, overrides).train(MODEL, task(rate=2.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedn.client.driver import backoff
+from fedn.client import events as ev
+from fedn.client.journal import FileJournal
+from fedn.client.pauses import backoff
 from fedn.domain.ids import PROTOCOL_VERSION, CombinerName, Incarnation, SessionId, digest_of
-from fedn.domain.messages import UpdateOffered, Welcome
+from fedn.domain.messages import Beat, UpdateOffered, Welcome
 from fedn.domain.update import UpdateHeader
 from fedn.testing.federation import Federation
 
@@ -181,3 +184,70 @@ async def test_a_combiner_that_welcomes_again_and_again_is_not_given_more_beats_
         await combiner.said.wait()
         assert len(federation.story.named("attached")) == 2
         assert len(asyncio.all_tasks()) < before + 50
+
+
+class Stuck(FileJournal):
+    """The disk takes its time with what is settled, until it is let go."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory, 2**20)
+        self.settling, self.let_go = threading.Event(), threading.Event()
+
+    def settle(self, session: SessionId, round: int) -> None:
+        self.settling.set()
+        assert self.let_go.wait(20), "whoever lets it go was kept waiting itself"
+        super().settle(session, round)
+
+
+async def test_a_slow_disk_holds_up_nothing_but_what_hangs_on_it(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        await two_clients(federation, Counting())
+        client, journal = federation.clients["client-2"], Stuck(tmp_path / "stuck")
+        client._journal = journal
+        await federation.story.until("network_changed", clients=2)
+        await federation.start_session(SMALL, rounds=2, min_clients=2, validate=False)
+        await asyncio.to_thread(journal.settling.wait, 60)
+        await federation.story.until("working", round=2, kind="train", count=2)  # it takes its next task
+        client._send(Beat())
+        async with asyncio.timeout(20):
+            while client._outbox.qsize():  # the beat goes out
+                await asyncio.sleep(0)
+        await federation.story.until("settled", round=1)
+        assert len(federation.story.named("settled")) == 1  # by the other client
+        assert [held.round for held in journal.held()] == [1]
+        journal.let_go.set()
+        await federation.story.until("session_finished")
+        await federation.story.until("settled", count=4)
+        assert journal.held() == []
+
+
+class Failing:
+    """Fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def train(self, model: Any, config: Any) -> Any:
+        self.begun.set()
+        self.go.wait(60)
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize(("wanted", "level"), [(True, "ERROR"), (False, "INFO")])
+async def test_only_the_failure_of_a_task_that_somebody_waits_for_is_an_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wanted: bool, level: str
+) -> None:
+    caplog.set_level("INFO", "fedn.client")
+    app = Failing()
+    async with Federation(tmp_path) as federation:
+        await two_clients(federation, app)  # type: ignore[arg-type]
+        await federation.story.until("network_changed", clients=2)
+        info = await federation.start_session(SMALL, rounds=1, min_clients=1, validate=False, check=False)
+        await asyncio.to_thread(app.begun.wait, 60)
+        if not wanted:
+            federation.clients["client-2"]._decide(ev.UpdateEnded(info.session, 1, ""))
+        app.go.set()
+        async with asyncio.timeout(20):
+            while not (told := [r for r in caplog.records if "task train failed" in r.message]):
+                await asyncio.sleep(0.01)
+    assert [record.levelname for record in told] == [level]

@@ -378,6 +378,12 @@ def test_a_held_update_of_an_older_base_survives_until_it_is_settled() -> None:
     assert client.standing(ONE) is ev.Offering
 
 
+def test_work_that_is_dropped_while_another_task_waits_may_not_go_on() -> None:
+    report = task(1, TaskKind.VALIDATE)
+    client = Story(ev.TaskReceived(report), ev.TaskReceived(TWO))
+    assert client(ev.TaskDropped(ev.key_of(report))) == (ev.StopWork(report), ev.HurryWork())
+
+
 # --- what nobody waits for -------------------------------------------------------------------------
 
 
@@ -387,6 +393,7 @@ def test_work_that_is_dropped_is_stopped_but_a_training_goes_on(kind: TaskKind) 
     client = Story(ev.TaskReceived(report))
     assert client(ev.TaskDropped(ev.key_of(report))) == (ev.StopWork(report),)
     assert client(ev.TaskDropped(ev.key_of(report))) == ()
+    assert client(ev.TaskReceived(TWO)) == (ev.HurryWork(),)
     training = Story(*WORKING)
     assert training(ev.TaskDropped(ev.key_of(ONE))) == ()
     assert training.standing(ONE) is ev.Working

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -194,6 +195,26 @@ def test_many_write_at_once(tmp_path: Path) -> None:
             pool.submit(ledger.note, "failure_told", "c", "a", round=number, durable=number % 20 == 0)
     assert verify_ledger(tmp_path).last == 400
     assert sorted(entry.round for entry in entries(tmp_path)) == list(range(400))
+
+
+def test_a_file_that_can_not_be_removed_does_not_break_the_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path, files=2, file_bytes=SMALL)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for _ in range(30):
+        ledger.note("hello_said", "c", "a")
+    assert len(ledger_files(tmp_path)) > 2
+    assert (verify_ledger(tmp_path).ok, verify_ledger(tmp_path).last) == (True, 30)
+    monkeypatch.undo()
+    while verify_ledger(tmp_path).first == 1:
+        ledger.note("hello_said", "c", "a")
+    assert len(ledger_files(tmp_path)) == 2
+    assert verify_ledger(tmp_path).ok
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
 
 
 FULL = """

@@ -83,5 +83,15 @@ async def test_who_is_refused_stays_listed() -> None:
     parts = Parts(Limits(), Gauges())
     run = opened(parts, SPEC)
     fold(run, ANN)
-    tell(run, ev.TrainingFailed(BOB, "boom"), ev.SumHashed(ANY, 8))
+    wrong = UpdateHeader(S, 3, BOB, ANY, 10, 100, digest_of(b"bob"), digest_of(b"another layout"))
+    tell(run, ev.OfferMade(wrong), ev.SumHashed(ANY, 8))
     assert parts.held() == (RoundHeld(S, 3, 0, (ANN, BOB)),)
+
+
+async def test_who_failed_is_not_listed_any_more_once_the_part_is_sealed() -> None:
+    """A restarted reducer may ask it again: what made it fail may have passed."""
+    parts = Parts(Limits(), Gauges())
+    run = opened(parts, SPEC)
+    fold(run, ANN)
+    tell(run, ev.TrainingFailed(BOB, "boom"), ev.SumHashed(ANY, 8))
+    assert parts.held() == (RoundHeld(S, 3, 0, (ANN,)),)

@@ -88,6 +88,8 @@ def test_as_json_it_is_the_same(text):
         (small(hyperparameters=[1]), "hyperparameters", "is a list"),
         (small(hyperparameters={"a-b": 1}), "hyperparameters.a-b", "not a valid name"),
         (small(hyperparameters={"seed": 1}), "hyperparameters.seed", "set by the system"),
+        (small(hyperparameters={"lr": 1, "LR": 2}), "hyperparameters.LR", "differs from lr only in"),
+        (small(hyperparameters={"Round": 1}), "hyperparameters.Round", "both would be FEDN_CONFIG_ROUND"),
         (small(hyperparameters={"lr": [1]}), "hyperparameters.lr", "its default is a list"),
         (small(hyperparameters={"lr": 2**63}), "hyperparameters.lr", "too large"),
         (small(hyperparameters={f"h{n}": n for n in range(65)}), "hyperparameters", "at most 64"),

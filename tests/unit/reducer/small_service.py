@@ -44,6 +44,7 @@ class SmallService:
         self.reason = ""
         self.combiners: dict[str, Registration] = {}
         self.progress: Mapping[str, Any] = {}
+        self.unfit_clients: Mapping[ClientId, str] | None = None
         self.gauges: tuple[Gauge, ...] = ()
         self.asked: list[Inquiry] = []
         self.lock = threading.Lock()
@@ -156,6 +157,9 @@ class SmallService:
         if not self.progress:
             raise NotFound(f"session {session} is not running")
         return self.progress
+
+    def unfit(self, session: SessionId) -> Mapping[ClientId, str] | None:
+        return self.unfit_clients
 
     def verify_trail(self, session: SessionId) -> TrailReport:
         return verify_trail(self.state, self.models, session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,12 @@ async def test_who_can_not_take_part_is_left_out_with_a_reason(tmp_path: Path) -
         records = [federation.state.record(info.session, n).record for n in (1, 2, 3)]
         assert [[c.client for c in record.contributors] for record in records] == [["ann"]] * 3
         assert (good.checked, bad.checked, bad.trained) == (1, 1, 0)
+        while federation.reducer.progress(info.session):  # as long as it tidies up
+            await asyncio.sleep(0)
+        assert federation.reducer.unfit(info.session) == {"bob": unfit["reason"]}
+        await federation.stop_reducer()
+        await federation.start_reducer()
+        assert federation.reducer.unfit(info.session) is None  # not known any more
 
 
 async def test_a_session_nobody_can_take_part_in_waits_and_says_why(tmp_path: Path) -> None:
@@ -81,12 +88,15 @@ async def test_everybody_checks_before_the_first_round_and_later_ones_when_they_
 async def test_a_client_that_is_mended_takes_part_once_it_is_back(tmp_path: Path) -> None:
     async with Federation(tmp_path) as federation:
         await start(federation, ann=App(width=5))
-        await federation.start_session(SEED, rounds=1)
+        info = await federation.start_session(SEED, rounds=1)
         await federation.story.until("client_unfit", client="ann")
+        federation.story.events.clear()  # nobody was there at the beginning, either
         await federation.stop_client("ann")
         await federation.story.until("network_changed", clients=0)
+        assert list(federation.reducer.unfit(info.session)) == ["ann"]  # also of who has left
         await federation.add_client("ann", App())
         await federation.story.until("session_finished")
+        assert federation.reducer.unfit(info.session) == {}
 
 
 async def test_after_a_restart_of_the_reducer_nobody_checks_again(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from fedn.domain.round import MergedPart
 from fedn.domain.update import Contributor
 from fedn.reducer.books import Hindrances
 from fedn.reducer.intake import Intake
-from fedn.reducer.round import PartKey
+from fedn.reducer.legs import PartKey
 
 S, ANN, A = SessionId("s"), ClientId("ann"), CombinerName("A")
 KEY = PartKey(A, Incarnation("A1"), 0)

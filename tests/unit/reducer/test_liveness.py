@@ -23,9 +23,9 @@ from fedn.domain.update import Absence, UpdateHeader
 from fedn.helpers.files import read_file
 from fedn.ports import Vector
 from fedn.reducer import driver
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
-from fedn.reducer import round as rd
-from fedn.reducer.round import PartKey
+from fedn.reducer.legs import PartKey
 from fedn.selection.uniform import Uniform
 from fedn.stores.memory import MemoryModels, MemoryState
 
@@ -185,7 +185,7 @@ async def test_a_lost_client_hears_of_the_end_of_its_session_when_that_is_durabl
         await play.until(lambda: settled in held.told)
 
 
-def open_round(play: Stage, session: SessionId) -> rd.Round:
+def open_round(play: Stage, session: SessionId) -> lg.Round:
     """The round that is open."""
     machine = play.driver(session)._machine
     assert machine is not None
@@ -278,7 +278,7 @@ async def test_a_reason_ends_with_the_part_that_it_was_for() -> None:
         session = await play.play()
         await play.story.until("waiting", session=session, reason="combiner a: no room")
         part = PartKey(a.name, a.incarnation, 0)
-        play.driver(session)._do(rd.AbortPart(part, "not wanted", reoffer=True))
+        play.driver(session)._do(lg.AbortPart(part, "not wanted", reoffer=True))
         await play.until(lambda: a.told)
         assert play.reason(session) == ""
 
@@ -291,7 +291,7 @@ async def test_a_part_that_is_asked_for_in_vain_holds_nobody_back_who_leaves(imp
     b.open.clear()
     async with stage(a, b) as play:
         session = await play.play()
-        play.driver(session)._do(rd.AskRelease(a.name, ClientId("ann")))
+        play.driver(session)._do(lg.AskRelease(a.name, ClientId("ann")))
         await play.until(lambda: a.told)
         assert isinstance(a.told[0], m.ReleaseUpdate)
 

@@ -12,10 +12,11 @@ from fedn.domain.part import PartHeader
 from fedn.domain.plan import plan_from
 from fedn.domain.round import Head
 from fedn.domain.update import Contributor, UpdateHeader
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
 from fedn.reducer import round as rd
+from fedn.reducer.legs import PartKey, Phase
 from fedn.reducer.network import Network, Station
-from fedn.reducer.round import PartKey, Phase
 
 S, BASE = SessionId("s"), digest_of(b"base")
 A, B = CombinerName("A"), CombinerName("B")
@@ -57,7 +58,7 @@ def test_a_quorum_that_is_held_needs_nobody_to_be_attached() -> None:
     state, commands = begin(network, min_clients=2)
     assert commands == (mc.SelectClients(2, ()),)
     state, commands = mc.step(state, mc.ClientsSelected(()))
-    assert rd.OpenPart(key("A"), (ANN, BOB)) in commands
+    assert lg.OpenPart(key("A"), (ANN, BOB)) in commands
     header = PartHeader(S, 2, *key("A"), BASE, 8, tuple(Contributor(c, 1, BASE) for c in (ANN, BOB)))
     state, _ = mc.step(state, mc.PartSealed(2, key("A"), header))
     _, commands = mc.step(state, mc.PartFetched(2, key("A")))
@@ -80,14 +81,14 @@ def test_but_not_what_is_held_of_another_round(number: int) -> None:
 # --- a part that is asked for again and again ------------------------------------------------------------
 
 
-def aborted(times: int) -> rd.Round:
+def aborted(times: int) -> lg.Round:
     """Ann's part at A was dropped so many times, and each time asked for again."""
     network = {A: station("A", ANN)}
     round_, _ = rd.open_round(1, BASE, network, [ANN], quorum=1)
     for number in range(times):
         round_ = rd.part_aborted(round_, key("A", number), 1.0)
         round_, commands = rd.network_changed(round_, network)
-        assert commands == (rd.OpenPart(key("A", number + 1), (ANN,)),)
+        assert commands == (lg.OpenPart(key("A", number + 1), (ANN,)),)
     return round_
 
 
@@ -99,7 +100,7 @@ def test_legs_that_came_to_nothing_do_not_pile_up() -> None:
 def test_a_part_whose_leg_is_forgotten_is_refused_however_late() -> None:
     round_ = aborted(10)
     same, commands = rd.part_sealed(round_, key("A", 3), sealed(key("A", 3), ANN), 1.0)
-    assert commands == (rd.AbortPart(key("A", 3), "this part is not wanted any more", reoffer=True),)
+    assert commands == (lg.AbortPart(key("A", 3), "this part is not wanted any more", reoffer=True),)
     assert rd.part_fetched(same, key("A", 3), {}) == (round_, ())
     assert rd.part_aborted(round_, key("A", 3), 1.0) == round_
 
@@ -118,12 +119,12 @@ def test_numbers_go_on_when_the_last_part_came_to_nothing() -> None:
     for _ in range(3):
         round_, _ = rd.network_changed(round_, {A: station("A", ANN)})
         round_ = rd.part_aborted(
-            round_, next(of for of, leg in round_.legs.items() if leg.phase in rd.ACTIVE), 1
+            round_, next(of for of, leg in round_.legs.items() if leg.phase in lg.ACTIVE), 1
         )
     round_, _ = rd.network_changed(round_, network)
     assert list(round_.legs) == [key("A", 2), key("B")]
     _, commands = rd.extend(round_, {A: station("A", BOB)}, [BOB])
-    assert commands == (rd.OpenPart(key("A", 3), (BOB,)),)
+    assert commands == (lg.OpenPart(key("A", 3), (BOB,)),)
 
 
 # --- ten thousand clients ------------------------------------------------------------------------------
@@ -161,10 +162,10 @@ def test_many_clients_that_lost_their_combiner_are_placed_in_one_pass(
     round_ = rd.combiner_lost(round_, A, Incarnation("A1"), 1.0)
     round_, commands = rd.network_changed(round_, {B: station("B", *crowd, CAT)})
     if running:
-        assert {told.client for told in commands if isinstance(told, rd.Admit)} == set(crowd)
+        assert {told.client for told in commands if isinstance(told, lg.Admit)} == set(crowd)
     else:
         [opened] = commands
-        assert isinstance(opened, rd.OpenPart)
+        assert isinstance(opened, lg.OpenPart)
         assert set(opened.clients) == set(crowd)
     assert len(copies) < 20
     assert Counted.compared < 10 * many
@@ -180,7 +181,7 @@ def test_and_are_lost_in_one_pass(many: int) -> None:
     assert len(round_.lost) == many
     network = {A: station("A", *crowd, number=2)}
     round_, [opened] = rd.extend(round_, network, crowd)
-    assert isinstance(opened, rd.OpenPart)
+    assert isinstance(opened, lg.OpenPart)
     assert not round_.lost
     assert Counted.compared < 10 * many
 
@@ -204,7 +205,7 @@ def committing(network: Network) -> tuple[mc.State, tuple[mc.Command, ...]]:
     go(mc.CombinerLost(A, Incarnation("A1"), 1.0))
     go(mc.NetworkChanged({A: station("A", BOB, number=2), B: station("B", CAT)}))
     header = UpdateHeader(S, 1, BOB, BASE, 1, 10, BASE, BASE)
-    assert rd.OpenPart(key("A", 0, number=2), (BOB,)) in go(mc.ReleaseRequested(A, header))
+    assert lg.OpenPart(key("A", 0, number=2), (BOB,)) in go(mc.ReleaseRequested(A, header))
     go(mc.NetworkChanged({B: station("B", CAT)}))
     go(mc.CombinerLost(A, Incarnation("A2"), 2.0))
     go(mc.PartSealed(1, key("B"), sealed(key("B"), CAT)))

@@ -29,8 +29,8 @@ from fedn.domain.round import (
 from fedn.domain.update import Contributor
 from fedn.ports import Buffer, SessionInfo
 from fedn.reducer import numerics
+from fedn.reducer.legs import PartKey
 from fedn.reducer.merging import Committer, check_part
-from fedn.reducer.round import PartKey
 from fedn.reducer.session import CommitRound
 from fedn.stores.memory import MemoryModels, MemoryState
 from fedn.stores.trail import verify_trail

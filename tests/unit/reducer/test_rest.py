@@ -221,7 +221,7 @@ def test_a_session_starts_is_listed_shown_and_stopped(http, small):
     assert session["head"]["model"] == seed["digest"]
     path = f"/api/v1/sessions/{session['session']}"
     assert http.get("/api/v1/sessions").get_json()["sessions"] == [session]
-    assert http.get(path).get_json() == session | {"progress": {}}
+    assert http.get(path).get_json() == session | {"progress": {}, "unfit": None}
     assert http.post(f"{path}/pause").get_json()["state"] == "paused"
     assert http.post(f"{path}/resume").get_json()["state"] == "running"
     assert http.post(f"{path}/stop").get_json()["state"] == "cancelled"
@@ -330,6 +330,20 @@ def test_a_model_goes_up_and_comes_down_byte_for_byte(http, small):
     assert (head.data, head.content_length) == (b"", len(data))
     assert http.get("/api/v1/models").get_json()["models"][0]["name"] == "ones"
     assert http.get(f"/api/v1/models/{digest}/info").get_json()["origin"] == "seed"
+
+
+def test_models_of_rounds_are_found_by_a_part_of_their_digest(http, service, small):
+    session = small.seeded(service).session
+    service.commit(session, 0.5)
+    seed, model = (service.state.record(session, number).record.model for number in (0, 1))
+    for part in (model[:9], model[-9:], model):
+        [found] = http.get(f"/api/v1/models?digest={part}").get_json()["models"]
+        assert (found["digest"], found["origin"]) == (model, "")
+        assert found["size"] == len(small.model_file(1))
+    [found] = http.get(f"/api/v1/models?digest={seed[:9]}").get_json()["models"]
+    assert (found["digest"], found["name"]) == (seed, "zeros")
+    assert http.get(f"/api/v1/models?digest={'0' * 64}").get_json()["models"] == []
+    assert "no part" in assert_error(http.get("/api/v1/models?digest=.."), 400)["error"]
 
 
 def test_a_download_resumes(http, small):

@@ -52,7 +52,14 @@ def test_what_each_client_did_is_paged(http, service, session):
     )  # fmt: skip
     assert client["validate"]["round"] == 4
     assert client["train"] is None
+    rows = [(1, {"train_seconds": 2.0, "loss": 1.0}), (2, {"loss": 0.5}), (3, {"train_seconds": 3.0})]
+    service.state.add_metrics(
+        MetricRow(session, number, "train", ClientId("client-a"), 10, metrics) for number, metrics in rows
+    )
+    [client] = named(http.get(f"{path}?limit=1"), 200)["clients"]
+    assert client["train_seconds"] == 2.5
     rest = named(http.get(f"{path}?after={first['next']}"), 200)
+    assert rest["clients"][0]["train_seconds"] is None
     assert ([one["client"] for one in rest["clients"]], rest["next"]) == (["client-b"], None)
 
 
@@ -97,6 +104,8 @@ def test_the_page_knows_the_best_model_of_a_session_that_has_ended_and_metrics_b
     trained = {"before_accuracy": 0.125, "loss": 3.0}
     service.state.add_metrics([MetricRow(session, 4, "train", ClientId("client-a"), 5, trained)])
     service.end(session, "finished", "")
+    service.unfit_clients = {ClientId("client-z"): "has 5 columns"}
+    assert "client-z can't take part: has 5 columns" in http.get("/fragment").get_data(as_text=True)
     for _ in range(2):
         page = http.get("/fragment").get_data(as_text=True)
         assert "Best so far: round 2, accuracy 0.9000" in page

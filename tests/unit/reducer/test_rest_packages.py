@@ -59,7 +59,7 @@ def test_the_same_package_again_is_the_same_package(http, service):
     ("body", "words"),
     [
         (b"", "no tar archive"),
-        (b"PK\x03\x04" * 200, "can't be read"),
+        (b"PK\x03\x04" * 200, "no tar archive"),
         (PACKAGE[:-9728], "cut off"),
         (archive({"app.py": ""}), "has no fedn.yaml"),
         (

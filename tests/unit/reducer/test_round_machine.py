@@ -6,9 +6,10 @@ from rounds import ANN, BOB, BOOM, CAT, DAN, LATE, A, B, C, at, head, held, key,
 
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation, digest_of
 from fedn.domain.update import Absence
+from fedn.reducer import legs as lg
 from fedn.reducer import round as rd
+from fedn.reducer.legs import Phase
 from fedn.reducer.network import Network, Station
-from fedn.reducer.round import Phase
 
 BASE = head(0).model
 
@@ -21,11 +22,11 @@ class Story:
         everyone = [c for _, station in stations for c in station.clients]
         self.round, self.opened = rd.open_round(1, BASE, self.network, everyone, quorum)
 
-    def do(self, outcome: rd.Outcome) -> tuple[rd.Command, ...]:
+    def do(self, outcome: rd.Outcome) -> tuple[lg.Command, ...]:
         self.round, commands = outcome
         return commands
 
-    def sees(self, *stations: tuple[CombinerName, Station]) -> tuple[rd.Command, ...]:
+    def sees(self, *stations: tuple[CombinerName, Station]) -> tuple[lg.Command, ...]:
         self.network = dict(stations)
         return self.do(rd.network_changed(self.round, self.network))
 
@@ -34,26 +35,26 @@ class Story:
         name = Incarnation(f"{combiner}{incarnation}")
         self.round = rd.combiner_lost(self.round, combiner, name, now)
 
-    def seals(self, of: rd.PartKey, *clients: ClientId, **absent: str) -> tuple[rd.Command, ...]:
+    def seals(self, of: lg.PartKey, *clients: ClientId, **absent: str) -> tuple[lg.Command, ...]:
         told = self.do(rd.part_sealed(self.round, of, sealed(of, *clients, **absent), now=0.0))
         return told + self.do(rd.network_changed(self.round, self.network))
 
-    def fetches(self, of: rd.PartKey) -> tuple[rd.Command, ...]:
+    def fetches(self, of: lg.PartKey) -> tuple[lg.Command, ...]:
         return self.do(rd.part_fetched(self.round, of, self.network))
 
-    def merges(self, of: rd.PartKey, *clients: ClientId) -> tuple[rd.Command, ...]:
+    def merges(self, of: lg.PartKey, *clients: ClientId) -> tuple[lg.Command, ...]:
         return self.seals(of, *clients) + self.fetches(of)
 
-    def offers(self, client: ClientId, there: CombinerName, base: Digest = BASE) -> tuple[rd.Command, ...]:
+    def offers(self, client: ClientId, there: CombinerName, base: Digest = BASE) -> tuple[lg.Command, ...]:
         return self.do(rd.release_requested(self.round, offer(client, base=base), there, self.network))
 
-    def answers(self, client: ClientId, folded: bool) -> tuple[rd.Command, ...]:
+    def answers(self, client: ClientId, folded: bool) -> tuple[lg.Command, ...]:
         return self.do(rd.release_answered(self.round, client, folded, self.network))
 
-    def admits(self, of: rd.PartKey, client: ClientId, admitted: bool = True) -> tuple[rd.Command, ...]:
+    def admits(self, of: lg.PartKey, client: ClientId, admitted: bool = True) -> tuple[lg.Command, ...]:
         return self.do(rd.admit_answered(self.round, of, client, admitted))
 
-    def phase(self, of: rd.PartKey) -> Phase:
+    def phase(self, of: lg.PartKey) -> Phase:
         return self.round.legs[of].phase
 
     @property
@@ -70,10 +71,10 @@ def two(quorum: int = 3) -> Story:
 
 def test_two_combiners_seal_and_are_merged() -> None:
     story = two()
-    assert story.opened == (rd.OpenPart(key("A"), (ANN, BOB)), rd.OpenPart(key("B"), (CAT,)))
+    assert story.opened == (lg.OpenPart(key("A"), (ANN, BOB)), lg.OpenPart(key("B"), (CAT,)))
     header = sealed(key("A"), ANN, BOB)
-    assert story.seals(key("A"), ANN, BOB) == (rd.FetchPart(key("A"), header),)
-    assert story.fetches(key("A")) == (rd.MergePart(key("A")),)
+    assert story.seals(key("A"), ANN, BOB) == (lg.FetchPart(key("A"), header),)
+    assert story.fetches(key("A")) == (lg.MergePart(key("A")),)
     assert not story.round.settled
     story.merges(key("B"), CAT)
     assert story.round.settled
@@ -82,7 +83,7 @@ def test_two_combiners_seal_and_are_merged() -> None:
 
 def test_only_the_selected_are_asked() -> None:
     _, commands = rd.open_round(1, BASE, two().network, [CAT, DAN], quorum=1)
-    assert commands == (rd.OpenPart(key("B"), (CAT,)),)
+    assert commands == (lg.OpenPart(key("B"), (CAT,)),)
 
 
 def test_the_same_seal_and_the_same_fetch_again_change_nothing() -> None:
@@ -125,7 +126,7 @@ def test_events_of_parts_that_never_were_change_nothing() -> None:
 def test_a_part_that_nobody_asked_for_is_dropped_by_its_combiner() -> None:
     story = two()
     (told,) = story.seals(key("C"), DAN)
-    assert isinstance(told, rd.AbortPart)
+    assert isinstance(told, lg.AbortPart)
     assert told.reoffer
 
 
@@ -133,10 +134,10 @@ def test_a_part_that_counts_somebody_twice_is_dropped_as_a_whole() -> None:
     story = two()
     story.merges(key("A"), ANN, BOB)
     told = story.seals(key("B"), CAT, ANN)
-    assert told[0] == rd.AbortPart(key("B"), "it counts ann a second time", reoffer=True)
+    assert told[0] == lg.AbortPart(key("B"), "it counts ann a second time", reoffer=True)
     assert story.phase(key("B")) is Phase.VOID
     assert story.counted == [ANN, BOB]
-    assert told[1:] == (rd.OpenPart(key("B", 1), (CAT,)),)
+    assert told[1:] == (lg.OpenPart(key("B", 1), (CAT,)),)
 
 
 def test_who_was_to_join_a_part_that_is_dropped_gets_the_next_one() -> None:
@@ -144,7 +145,7 @@ def test_who_was_to_join_a_part_that_is_dropped_gets_the_next_one() -> None:
     story.merges(key("A"), ANN, BOB)
     story.offers(DAN, B)
     opened = story.seals(key("B"), CAT, ANN)
-    assert opened[-1] == rd.OpenPart(key("B", 1), (DAN, CAT))
+    assert opened[-1] == lg.OpenPart(key("B", 1), (DAN, CAT))
 
 
 # --- combiners that go -----------------------------------------------------------------------------
@@ -154,7 +155,7 @@ def test_clients_of_a_lost_combiner_are_admitted_to_a_running_part() -> None:
     story = two()
     story.loses(A)
     assert set(story.round.orphans) == {ANN, BOB}
-    assert story.sees(at("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
+    assert story.sees(at("B", CAT, ANN)) == (lg.Admit(key("B"), ANN),)
     story.admits(key("B"), ANN)
     story.merges(key("B"), CAT, ANN)
     assert story.counted == [ANN, CAT]
@@ -165,22 +166,22 @@ def test_or_to_the_next_part_when_that_one_has_sealed() -> None:
     story = two()
     story.merges(key("B"), CAT)
     story.loses(A)
-    assert story.sees(at("B", CAT, ANN)) == (rd.OpenPart(key("B", 1), (ANN,)),)
-    assert story.sees(at("B", CAT, ANN, BOB)) == (rd.Admit(key("B", 1), BOB),)
+    assert story.sees(at("B", CAT, ANN)) == (lg.OpenPart(key("B", 1), (ANN,)),)
+    assert story.sees(at("B", CAT, ANN, BOB)) == (lg.Admit(key("B", 1), BOB),)
 
 
 def test_a_client_that_is_elsewhere_already_when_its_combiner_is_lost() -> None:
     story = two()
     story.sees(at("A", BOB), at("B", CAT, ANN))
     story.loses(A)
-    assert rd.network_changed(story.round, story.network)[1] == (rd.Admit(key("B"), ANN),)
+    assert rd.network_changed(story.round, story.network)[1] == (lg.Admit(key("B"), ANN),)
 
 
 def test_a_fenced_part_that_arrives_late_is_aborted_with_reoffer() -> None:
     story = two()
     story.loses(A)
     (told,) = story.seals(key("A"), ANN, BOB)
-    assert told == rd.AbortPart(key("A"), "this part is not wanted any more", reoffer=True)
+    assert told == lg.AbortPart(key("A"), "this part is not wanted any more", reoffer=True)
     assert story.counted == []
 
 
@@ -205,8 +206,8 @@ def test_a_fenced_combiner_that_is_back_is_told_to_drop_its_part_once() -> None:
     story.loses(A)
     back = at("A", ANN, BOB), at("B", CAT)
     told = story.sees(*back)
-    assert told[0] == rd.AbortPart(key("A"), "the combiner was out of reach for too long", reoffer=True)
-    assert told[1:] == (rd.OpenPart(key("A", 1), (ANN, BOB)),)
+    assert told[0] == lg.AbortPart(key("A"), "the combiner was out of reach for too long", reoffer=True)
+    assert told[1:] == (lg.OpenPart(key("A", 1), (ANN, BOB)),)
     assert story.sees(*back) == ()
 
 
@@ -215,7 +216,7 @@ def test_a_combiner_that_restarts_begins_with_part_0_of_its_new_process() -> Non
     story.loses(A)
     told = story.sees(at("A", ANN, BOB, incarnation=2), at("B", CAT))
     new = key("A", 0, incarnation=2)
-    assert told == (rd.OpenPart(new, (ANN, BOB)),)
+    assert told == (lg.OpenPart(new, (ANN, BOB)),)
     assert story.phase(key("A")) is Phase.FENCED
     story.merges(new, ANN, BOB)
     assert story.counted == [ANN, BOB]
@@ -241,7 +242,7 @@ def test_a_lost_client_that_comes_after_all_is_a_candidate_again() -> None:
     story.round = rd.tick(story.round, 5.0, grace=5.0)
     network = dict([at("B", CAT, ANN)])
     assert rd.candidates(story.round, network) == {ANN}
-    assert story.do(rd.extend(story.round, network, [ANN])) == (rd.OpenPart(key("B", 1), (ANN,)),)
+    assert story.do(rd.extend(story.round, network, [ANN])) == (lg.OpenPart(key("B", 1), (ANN,)),)
     story.merges(key("B", 1), ANN)
     assert ANN not in [a.client for a in story.round.absences[1]]
 
@@ -251,7 +252,7 @@ def test_a_part_that_its_combiner_dropped_is_asked_for_again() -> None:
     story.round = rd.part_aborted(story.round, key("A"), 1.0)
     assert set(story.round.orphans) == {ANN, BOB}
     told = story.do(rd.network_changed(story.round, story.network))
-    assert told == (rd.OpenPart(key("A", 1), (ANN, BOB)),)
+    assert told == (lg.OpenPart(key("A", 1), (ANN, BOB)),)
 
 
 def test_who_waits_for_the_next_part_at_a_combiner_that_was_away_meanwhile_gets_it() -> None:
@@ -262,7 +263,7 @@ def test_who_waits_for_the_next_part_at_a_combiner_that_was_away_meanwhile_gets_
     assert story.sees(at("B", CAT, ANN)) == ()
     story.network = {}
     story.fetches(key("B"))
-    assert story.sees(at("B", CAT, ANN)) == (rd.OpenPart(key("B", 1), (ANN,)),)
+    assert story.sees(at("B", CAT, ANN)) == (lg.OpenPart(key("B", 1), (ANN,)),)
 
 
 # --- clients that move -----------------------------------------------------------------------------
@@ -270,7 +271,7 @@ def test_who_waits_for_the_next_part_at_a_combiner_that_was_away_meanwhile_gets_
 
 def test_release_of_a_folded_update_leaves_it_where_it_is() -> None:
     story = two()
-    assert story.offers(ANN, B) == (rd.AskRelease(A, ANN),)
+    assert story.offers(ANN, B) == (lg.AskRelease(A, ANN),)
     assert not story.round.settled
     assert story.answers(ANN, folded=True) == ()
     story.merges(key("A"), ANN, BOB)
@@ -282,7 +283,7 @@ def test_release_of_a_folded_update_leaves_it_where_it_is() -> None:
 def test_release_of_an_update_that_is_not_folded_admits_it_where_the_client_is() -> None:
     story = two()
     story.offers(ANN, B)
-    assert story.answers(ANN, folded=False) == (rd.Admit(key("B"), ANN),)
+    assert story.answers(ANN, folded=False) == (lg.Admit(key("B"), ANN),)
     story.admits(key("B"), ANN)
     story.merges(key("A"), BOB)
     story.merges(key("B"), CAT, ANN)
@@ -294,7 +295,7 @@ def test_an_admission_that_comes_too_late_opens_the_next_part() -> None:
     story.offers(ANN, B)
     story.answers(ANN, folded=False)
     assert story.admits(key("B"), ANN, admitted=False) == ()
-    assert story.merges(key("B"), CAT)[-1] == rd.OpenPart(key("B", 1), (ANN,))
+    assert story.merges(key("B"), CAT)[-1] == lg.OpenPart(key("B", 1), (ANN,))
     assert not story.round.admissions
 
 
@@ -302,7 +303,7 @@ def test_an_admission_answered_after_the_part_has_sealed_with_the_client_in_it()
     story = two()
     story.offers(ANN, B)
     story.answers(ANN, folded=False)
-    assert story.merges(key("B"), CAT, ANN)[-1] == rd.MergePart(key("B"))
+    assert story.merges(key("B"), CAT, ANN)[-1] == lg.MergePart(key("B"))
     assert story.admits(key("B"), ANN) == ()
     story.merges(key("A"), BOB)
     assert story.round.settled
@@ -312,9 +313,9 @@ def test_an_admission_answered_after_the_part_has_sealed_with_the_client_in_it()
 def test_an_update_from_another_base_model_or_a_refused_client_is_settled_at_once() -> None:
     story = two()
     (told,) = story.offers(ANN, B, base=digest_of(b"older"))
-    assert told == rd.Settle(B, ANN, 1, False, "trained from another base model")
+    assert told == lg.Settle(B, ANN, 1, False, "trained from another base model")
     story.seals(key("A"), ANN, refused="bob")
-    assert story.offers(BOB, B) == (rd.Settle(B, BOB, 1, False, BOOM),)
+    assert story.offers(BOB, B) == (lg.Settle(B, BOB, 1, False, BOOM),)
 
 
 def test_an_offer_of_an_update_that_is_accepted_waits_for_the_commit() -> None:
@@ -328,7 +329,7 @@ def test_a_late_client_of_a_sealed_part_gets_the_next_one() -> None:
     story = two()
     story.seals(key("A"), ANN, lost="bob")
     assert story.offers(BOB, A) == ()
-    assert story.fetches(key("A")) == (rd.MergePart(key("A")), rd.OpenPart(key("A", 1), (BOB,)))
+    assert story.fetches(key("A")) == (lg.MergePart(key("A")), lg.OpenPart(key("A", 1), (BOB,)))
 
 
 def test_but_not_once_the_quorum_is_there() -> None:
@@ -336,7 +337,7 @@ def test_but_not_once_the_quorum_is_there() -> None:
     story = two(quorum=1)
     story.seals(key("A"), ANN, lost="bob")
     assert story.offers(BOB, A) == story.offers(BOB, B) == ()
-    assert story.fetches(key("A")) == (rd.MergePart(key("A")),)
+    assert story.fetches(key("A")) == (lg.MergePart(key("A")),)
     story.merges(key("B"), CAT)
     assert story.round.settled
     assert story.counted == [ANN, CAT]
@@ -344,10 +345,10 @@ def test_but_not_once_the_quorum_is_there() -> None:
 
 def test_nor_if_it_offers_again_while_its_part_is_closing() -> None:
     story = two(quorum=1)
-    assert story.offers(BOB, A) == (rd.Admit(key("A"), BOB),)
+    assert story.offers(BOB, A) == (lg.Admit(key("A"), BOB),)
     story.seals(key("A"), ANN, lost="bob")
     assert story.admits(key("A"), BOB, admitted=False) == ()
-    assert story.fetches(key("A")) == (rd.MergePart(key("A")),)
+    assert story.fetches(key("A")) == (lg.MergePart(key("A")),)
 
 
 def test_nor_if_it_has_moved_on_from_there_meanwhile() -> None:
@@ -366,7 +367,7 @@ def test_a_lost_client_is_taken_after_all_if_the_quorum_is_lost_again() -> None:
     story.seals(key("A"), ANN, lost="bob")
     assert story.offers(BOB, B) == ()
     story.loses(A)
-    assert story.sees(at("B", BOB, CAT)) == (rd.Admit(key("B"), BOB),)
+    assert story.sees(at("B", BOB, CAT)) == (lg.Admit(key("B"), BOB),)
 
 
 def test_a_client_that_is_waited_for_elsewhere_is_not_too_late_because_it_was_lost_here() -> None:
@@ -376,16 +377,16 @@ def test_a_client_that_is_waited_for_elsewhere_is_not_too_late_because_it_was_lo
     story.admits(key("B"), BOB)
     story.seals(key("A"), ANN, lost="bob")
     assert BOB in story.round.lost
-    assert story.offers(BOB, C) == (rd.AskRelease(B, BOB),)
+    assert story.offers(BOB, C) == (lg.AskRelease(B, BOB),)
 
 
 def test_a_client_that_moves_on_while_its_release_is_asked_is_admitted_where_it_ends_up() -> None:
     story = two()
     story.network |= dict([at("C", DAN)])
-    assert story.offers(ANN, B) == (rd.AskRelease(A, ANN),)
+    assert story.offers(ANN, B) == (lg.AskRelease(A, ANN),)
     assert story.offers(ANN, B) == ()
     assert story.offers(ANN, C) == ()
-    assert story.answers(ANN, folded=False) == (rd.OpenPart(key("C"), (ANN,)),)
+    assert story.answers(ANN, folded=False) == (lg.OpenPart(key("C"), (ANN,)),)
 
 
 def test_a_release_never_overtakes_an_admission() -> None:
@@ -395,8 +396,8 @@ def test_a_release_never_overtakes_an_admission() -> None:
     story.offers(ANN, B)
     story.answers(ANN, folded=False)
     assert story.offers(ANN, C) == ()
-    assert story.admits(key("B"), ANN) == (rd.AskRelease(B, ANN),)
-    assert story.answers(ANN, folded=False) == (rd.OpenPart(key("C"), (ANN,)),)
+    assert story.admits(key("B"), ANN) == (lg.AskRelease(B, ANN),)
+    assert story.answers(ANN, folded=False) == (lg.OpenPart(key("C"), (ANN,)),)
 
 
 def test_who_moved_on_from_an_admission_that_was_denied_goes_where_it_is() -> None:
@@ -406,7 +407,7 @@ def test_who_moved_on_from_an_admission_that_was_denied_goes_where_it_is() -> No
     story.answers(ANN, folded=False)
     story.offers(ANN, C)
     assert story.admits(key("B"), ANN, admitted=False) == ()
-    assert story.merges(key("B"), CAT)[-1] == rd.OpenPart(key("C"), (ANN,))
+    assert story.merges(key("B"), CAT)[-1] == lg.OpenPart(key("C"), (ANN,))
     assert not story.round.releasing
     story.merges(key("A"), BOB)
     story.merges(key("C"), ANN)
@@ -420,7 +421,7 @@ def test_a_combiner_lost_before_it_answers_a_release_is_not_waited_for() -> None
     story.loses(A)
     assert set(story.round.orphans) == {ANN}
     assert not story.round.releasing
-    assert story.sees(at("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
+    assert story.sees(at("B", CAT, ANN)) == (lg.Admit(key("B"), ANN),)
 
 
 def test_a_combiner_lost_after_folding_and_before_it_answers() -> None:
@@ -439,7 +440,7 @@ def test_a_combiner_lost_while_it_was_to_take_a_client() -> None:
     story.answers(ANN, folded=False)
     story.loses(B)
     assert set(story.round.orphans) == {ANN, CAT}
-    assert story.sees(at("A", ANN, BOB, CAT)) == (rd.Admit(key("A"), ANN), rd.Admit(key("A"), CAT))
+    assert story.sees(at("A", ANN, BOB, CAT)) == (lg.Admit(key("A"), ANN), lg.Admit(key("A"), CAT))
 
 
 def test_a_client_that_goes_back_to_where_it_was_released() -> None:
@@ -447,8 +448,8 @@ def test_a_client_that_goes_back_to_where_it_was_released() -> None:
     story.offers(ANN, B)
     story.answers(ANN, folded=False)
     story.admits(key("B"), ANN)
-    assert story.offers(ANN, A) == (rd.AskRelease(B, ANN),)
-    assert story.answers(ANN, folded=False) == (rd.Admit(key("A"), ANN),)
+    assert story.offers(ANN, A) == (lg.AskRelease(B, ANN),)
+    assert story.answers(ANN, folded=False) == (lg.Admit(key("A"), ANN),)
 
 
 # --- a reducer that was restarted --------------------------------------------------------------------
@@ -457,25 +458,25 @@ def test_a_client_that_goes_back_to_where_it_was_released() -> None:
 def test_held_parts_are_adopted_and_the_rest_is_laid_out_around_them() -> None:
     story = Story(at("A", ANN, DAN, held=(held(0, ANN, BOB),)), at("B", CAT, BOB))
     assert story.opened == (
-        rd.OpenPart(key("A"), (ANN, BOB)), rd.OpenPart(key("A", 1), (DAN,)), rd.OpenPart(key("B"), (CAT,)),
+        lg.OpenPart(key("A"), (ANN, BOB)), lg.OpenPart(key("A", 1), (DAN,)), lg.OpenPart(key("B"), (CAT,)),
     )  # fmt: skip
 
 
 def test_a_held_part_of_a_combiner_that_comes_later_is_adopted_if_its_clients_are_free() -> None:
     story = Story(at("B", CAT))
-    assert story.sees(at("A", held=(held(2, ANN),)), at("B", CAT)) == (rd.OpenPart(key("A", 2), (ANN,)),)
+    assert story.sees(at("A", held=(held(2, ANN),)), at("B", CAT)) == (lg.OpenPart(key("A", 2), (ANN,)),)
 
 
 def test_and_dropped_if_one_of_its_clients_counts_elsewhere_by_now() -> None:
     story = Story(at("B", CAT, ANN))
     (told,) = story.sees(at("A", held=(held(0, ANN, BOB),)), at("B", CAT, ANN))
-    assert told == rd.AbortPart(key("A"), "its clients count elsewhere by now", reoffer=True)
-    assert story.offers(BOB, A) == (rd.OpenPart(key("A", 1), (BOB,)),)
+    assert told == lg.AbortPart(key("A"), "its clients count elsewhere by now", reoffer=True)
+    assert story.offers(BOB, A) == (lg.OpenPart(key("A", 1), (BOB,)),)
 
 
 def test_held_parts_of_other_rounds_are_not_adopted() -> None:
     story = Story(at("A", ANN, held=(held(0, BOB, round_=2), held(1, BOB, round_=0))))
-    assert story.opened == (rd.OpenPart(key("A"), (ANN,)),)
+    assert story.opened == (lg.OpenPart(key("A"), (ANN,)),)
 
 
 def test_an_adopted_part_is_not_adopted_again() -> None:
@@ -488,7 +489,7 @@ def test_an_adopted_part_is_not_adopted_again() -> None:
 def test_a_client_whose_new_combiner_dies_during_its_release_can_be_asked_again() -> None:
     story = Story(at("A"), at("B", ANN, CAT))
     story.sees(at("A", ANN), at("B", CAT))
-    assert story.offers(ANN, A) == (rd.AskRelease(B, ANN),)
+    assert story.offers(ANN, A) == (lg.AskRelease(B, ANN),)
     story.loses(A)
     # B has put up its tombstone, and there is no new combiner any more.
     assert story.answers(ANN, folded=False) == ()
@@ -496,4 +497,4 @@ def test_a_client_whose_new_combiner_dies_during_its_release_can_be_asked_again(
     story.sees(at("B", ANN, CAT))
     assert story.round.settled
     assert rd.candidates(story.round, story.network) == {ANN}
-    assert story.do(rd.extend(story.round, story.network, [ANN])) == (rd.OpenPart(key("B", 1), (ANN,)),)
+    assert story.do(rd.extend(story.round, story.network, [ANN])) == (lg.OpenPart(key("B", 1), (ANN,)),)

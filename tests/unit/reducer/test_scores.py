@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from rounds import ANN, S, at, head, key, sealed
 
 from fedn.domain.plan import plan_from
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
-from fedn.reducer import round as rd
 from fedn.reducer.scores import UNSCORED, Score, Scores, best_of, never_seen, validated, worn_out
 
 PATIENT = plan_from({"rounds": 50, "stop_metric": "accuracy", "stop_patience": 3})
@@ -142,7 +142,7 @@ def test_a_session_that_gets_no_better_finishes_and_drops_the_open_round() -> No
     story.opens()
     told = story.validates(3, 0.45)
     reason = "stopped early: accuracy was not better than 0.5 (round 1) for 2 rounds"
-    assert rd.AbortPart(key("A"), "the session is finished", reoffer=False) in told
+    assert lg.AbortPart(key("A"), "the session is finished", reoffer=False) in told
     assert mc.Announce(mc.Ended("finished", reason)) in told
     assert story.state.head.round == 3
 

@@ -5,12 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from rounds import ANN, BOB, BOOM, CAT, DAN, LATE, A, B, C, S, at, head, held, key, merged, offer, sealed
+from rounds import (
+    ANN,
+    BOB,
+    BOOM,
+    CAT,
+    DAN,
+    FAILED,
+    LATE,
+    A,
+    B,
+    C,
+    S,
+    at,
+    head,
+    held,
+    key,
+    merged,
+    offer,
+    sealed,
+)
 
 from fedn.domain.errors import InvalidTransition
 from fedn.domain.ids import ClientId, CombinerName, Incarnation
 from fedn.domain.plan import plan_from
 from fedn.domain.update import Absence
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
 from fedn.reducer import round as rd
 from fedn.reducer.network import Station
@@ -36,7 +56,7 @@ class Story:
     def selects(self, *clients: ClientId) -> tuple[mc.Command, ...]:
         return self(mc.ClientsSelected(clients))
 
-    def merges(self, of: rd.PartKey, *clients: ClientId, **absent: str) -> tuple[mc.Command, ...]:
+    def merges(self, of: lg.PartKey, *clients: ClientId, **absent: str) -> tuple[mc.Command, ...]:
         self(mc.PartSealed(self.open, of, sealed(of, *clients, round_=self.open, **absent)))
         return self(mc.PartFetched(self.open, of))
 
@@ -80,12 +100,12 @@ def test_a_session_of_two_rounds() -> None:
     assert story.started == (mc.SelectClients(1, (ANN, BOB, CAT)),)
     told = story.selects(ANN, BOB, CAT)
     assert isinstance(told[0], mc.Announce)
-    assert told[1:] == (rd.OpenPart(key("A"), (ANN, BOB)), rd.OpenPart(key("B"), (CAT,)))
+    assert told[1:] == (lg.OpenPart(key("A"), (ANN, BOB)), lg.OpenPart(key("B"), (CAT,)))
     header = sealed(key("A"), ANN, BOB)
-    assert story(mc.PartSealed(1, key("A"), header)) == (rd.FetchPart(key("A"), header),)
-    assert story(mc.PartFetched(1, key("A"))) == (rd.MergePart(key("A")),)
+    assert story(mc.PartSealed(1, key("A"), header)) == (lg.FetchPart(key("A"), header),)
+    assert story(mc.PartFetched(1, key("A"))) == (lg.MergePart(key("A")),)
     merges, commit = story.merges(key("B"), CAT)
-    assert merges == rd.MergePart(key("B"))
+    assert merges == lg.MergePart(key("B"))
     assert commit == mc.CommitRound(1, (merged(key("A"), ANN, BOB), merged(key("B"), CAT)), (), ())
     assert story.commits() == (
         mc.AckRound(A, 1, (0,)), mc.AckRound(B, 1, (0,)), mc.DropSums(), mc.SelectClients(2, (ANN, BOB, CAT)),
@@ -135,7 +155,7 @@ def test_a_missing_quorum_waits_with_its_reason_and_goes_on_when_a_client_comes(
     assert story.reason == f"2 of 3 updates; waiting for more clients (bob: {BOOM})"
     told = story.sees(at("A", ANN, BOB), at("B", CAT, DAN))
     assert mc.SelectClients(1, (DAN,)) in told
-    assert story.selects(DAN) == (rd.OpenPart(key("B", 1), (DAN,)),)
+    assert story.selects(DAN) == (lg.OpenPart(key("B", 1), (DAN,)),)
     commit = story.merges(key("B", 1), DAN)[-1]
     assert isinstance(commit, mc.CommitRound)
     assert [p.part for p in commit.parts] == [0, 0, 1]
@@ -145,7 +165,75 @@ def test_a_missing_quorum_asks_the_late_ones_that_are_still_here_at_once() -> No
     story = running(min_clients=3)
     story.merges(key("B"), CAT)
     assert story.merges(key("A"), ANN, lost="bob")[-1] == mc.SelectClients(1, (BOB,))
-    assert story.selects(BOB) == (rd.OpenPart(key("A", 1), (BOB,)),)
+    assert story.selects(BOB) == (lg.OpenPart(key("A", 1), (BOB,)),)
+
+
+def test_a_failed_training_is_named_with_the_refused_where_the_quorum_needs_it_not() -> None:
+    story = running()
+    story.merges(key("B"), CAT)
+    commit = story.merges(key("A"), ANN, failed="bob")[-1]
+    assert isinstance(commit, mc.CommitRound)
+    assert (commit.refused, commit.lost) == ((Absence(BOB, FAILED),), ())
+
+
+def test_a_failed_training_is_asked_for_again_after_a_while_if_its_update_is_missed() -> None:
+    story = running(min_clients=3)
+    story.merges(key("B"), CAT)
+    told = story.merges(key("A"), ANN, failed="bob")
+    assert not any(isinstance(c, mc.SelectClients) for c in told)
+    assert story.reason == f"2 of 3 updates; waiting for more clients (bob: {FAILED})"
+    due = mc.next_wake(story.state)
+    assert due == rd.RETRY_SECONDS
+    assert story(mc.Tick(due - 1)) == ()
+    assert story(mc.Tick(due))[-1] == mc.SelectClients(1, (BOB,))
+    assert story.selects(BOB) == (lg.OpenPart(key("A", 1), (BOB,)),)
+    assert mc.next_wake(story.state) is None
+    commit = story.merges(key("A", 1), BOB)[-1]
+    assert isinstance(commit, mc.CommitRound)
+    assert (commit.refused, commit.lost) == ((), ())
+
+
+def test_a_client_whose_training_failed_and_that_attaches_anew_is_asked_at_once_but_not_for_ever() -> None:
+    story = running(min_clients=3)
+    story.merges(key("B"), CAT)
+    story.merges(key("A"), ANN, failed="bob")
+    for part in range(1, 1 + rd.PROMPT_RETRIES):
+        assert not any(isinstance(c, mc.SelectClients) for c in story.sees(at("A", ANN), at("B", CAT)))
+        assert story.sees(at("A", ANN, BOB), at("B", CAT))[-1] == mc.SelectClients(1, (BOB,))
+        story.selects(BOB)
+        story.merges(key("A", part), failed="bob")
+    story.sees(at("A", ANN), at("B", CAT))
+    assert not any(isinstance(c, mc.SelectClients) for c in story.sees(at("A", ANN, BOB), at("B", CAT)))
+
+
+def test_however_often_a_training_fails_its_combiner_holds_few_parts_and_the_pauses_grow() -> None:
+    story, now, held = running(min_clients=3), 0.0, {key("A"), key("B")}
+    story.merges(key("B"), CAT)
+    story.merges(key("A"), ANN, failed="bob")
+    for part in range(1, 300):
+        due = mc.next_wake(story.state)
+        assert due is not None
+        pause, now = due - now, due
+        assert story(mc.Tick(now))[-1] == mc.SelectClients(1, (BOB,))
+        told = story.selects(BOB)
+        held |= {c.key for c in told if isinstance(c, lg.OpenPart)}
+        held -= {c.key for c in told if isinstance(c, lg.AbortPart)}
+        story(mc.PartSealed(1, key("A", part), sealed(key("A", part), failed="bob"), now))
+        story(mc.PartFetched(1, key("A", part)))
+    assert pause == rd.RETRY_MOST
+    assert len(held) == 3
+    assert isinstance(story.state.phase, mc.Running)
+    assert len(story.state.phase.round.legs) <= 4
+
+
+def test_a_training_that_failed_early_in_a_long_round_is_named_as_in_a_short_one() -> None:
+    story = running(min_clients=2)
+    story.merges(key("A"), ANN, failed="bob")
+    assert mc.next_wake(story.state) is None
+    assert story(mc.Tick(1e6)) == ()
+    commit = story.merges(key("B"), CAT)[-1]
+    assert isinstance(commit, mc.CommitRound)
+    assert (commit.refused, commit.lost) == ((Absence(BOB, FAILED),), ())
 
 
 def test_a_selector_that_chooses_nobody_is_asked_again_when_the_network_changes() -> None:
@@ -179,10 +267,10 @@ def test_a_combiner_lost_mid_round_and_its_clients_are_admitted_elsewhere_and_co
     story.sees(at("B", CAT))
     assert story(mc.CombinerLost(A, Incarnation("A1"), 10.0)) == ()
     assert mc.next_wake(story.state) == 15.0
-    assert story.sees(at("B", CAT, ANN)) == (rd.Admit(key("B"), ANN),)
+    assert story.sees(at("B", CAT, ANN)) == (lg.Admit(key("B"), ANN),)
     story(mc.AdmitAnswered(1, key("B"), ANN, True))
-    assert story.merges(key("B"), CAT, ANN) == (rd.MergePart(key("B")),)
-    assert story.sees(at("B", CAT, ANN, BOB)) == (rd.OpenPart(key("B", 1), (BOB,)),)
+    assert story.merges(key("B"), CAT, ANN) == (lg.MergePart(key("B")),)
+    assert story.sees(at("B", CAT, ANN, BOB)) == (lg.OpenPart(key("B", 1), (BOB,)),)
     commit = story.merges(key("B", 1), BOB)[-1]
     assert commit == mc.CommitRound(1, (merged(key("B"), CAT, ANN), merged(key("B", 1), BOB)), (), ())
     assert story.commits()[:2] == (mc.AckRound(A, 1, ()), mc.AckRound(B, 1, (0, 1)))
@@ -211,8 +299,8 @@ def test_a_contributor_of_a_process_that_is_gone_is_settled_by_the_new_one() -> 
     story.merges(key("B"), CAT)
     told = story.commits()
     assert mc.AckRound(A, 1, (0,)) not in told
-    assert rd.Settle(A, ANN, 1, True, "") in told
-    assert rd.Settle(A, BOB, 1, True, "") in told
+    assert lg.Settle(A, ANN, 1, True, "") in told
+    assert lg.Settle(A, BOB, 1, True, "") in told
 
 
 def test_a_contributor_that_has_moved_is_settled_where_it_is() -> None:
@@ -222,7 +310,7 @@ def test_a_contributor_that_has_moved_is_settled_where_it_is() -> None:
     story(mc.ReleaseAnswered(1, ANN, True))
     story.merges(key("A"), ANN, BOB)
     story.merges(key("B"), CAT)
-    assert rd.Settle(B, ANN, 1, True, "") in story.commits()
+    assert lg.Settle(B, ANN, 1, True, "") in story.commits()
 
 
 def test_a_lost_client_that_is_here_is_told_with_the_commit() -> None:
@@ -231,7 +319,7 @@ def test_a_lost_client_that_is_here_is_told_with_the_commit() -> None:
     story.sees(at("A", BOB), at("B", CAT, ANN))
     story.merges(key("B"), CAT)
     story.merges(key("A"), lost="ann", refused="bob")
-    assert rd.Settle(B, ANN, 1, False, LATE) in story.commits()
+    assert lg.Settle(B, ANN, 1, False, LATE) in story.commits()
 
 
 def test_and_with_the_end_of_a_session_that_is_stopped() -> None:
@@ -239,17 +327,17 @@ def test_and_with_the_end_of_a_session_that_is_stopped() -> None:
     story.merges(key("A"), BOB, lost="ann")
     story.sees(at("A", BOB), at("C", ANN), at("B", CAT))
     assert story(mc.ReleaseRequested(C, offer(ANN))) == ()
-    assert rd.Settle(C, ANN, 1, False, LATE) in story(mc.StopAsked("by hand"))
+    assert lg.Settle(C, ANN, 1, False, LATE) in story(mc.StopAsked("by hand"))
 
 
 def test_the_open_round_hears_all_that_concerns_it() -> None:
     """What it makes of that is told in `test_round_machine.py`."""
     story = running()
-    assert story(mc.ReleaseRequested(B, offer(ANN))) == (rd.AskRelease(A, ANN),)
-    assert story(mc.ReleaseAnswered(1, ANN, False)) == (rd.Admit(key("B"), ANN),)
+    assert story(mc.ReleaseRequested(B, offer(ANN))) == (lg.AskRelease(A, ANN),)
+    assert story(mc.ReleaseAnswered(1, ANN, False)) == (lg.Admit(key("B"), ANN),)
     assert story(mc.AdmitAnswered(1, key("B"), ANN, True)) == ()
-    assert story(mc.ReleaseRequested(A, offer(ANN))) == (rd.AskRelease(B, ANN),)
-    assert story(mc.PartAborted(1, key("A"), 1.0)) == (rd.OpenPart(key("A", 1), (BOB,)),)
+    assert story(mc.ReleaseRequested(A, offer(ANN))) == (lg.AskRelease(B, ANN),)
+    assert story(mc.PartAborted(1, key("A"), 1.0)) == (lg.OpenPart(key("A", 1), (BOB,)),)
 
 
 # --- offers that come between rounds -----------------------------------------------------------------
@@ -263,7 +351,7 @@ def test_an_update_of_a_round_that_is_over_is_settled_from_the_record() -> None:
 def test_an_update_of_the_next_round_is_answered_when_it_opens() -> None:
     story = Story(at("A", ANN), at("B", BOB))
     assert story(mc.ReleaseRequested(A, offer(ANN))) == ()
-    assert rd.Admit(key("A"), ANN) in story.selects(ANN, BOB)
+    assert lg.Admit(key("A"), ANN) in story.selects(ANN, BOB)
 
 
 def test_an_offer_during_the_commit_is_answered_after_it() -> None:
@@ -308,7 +396,7 @@ def test_parts_held_for_another_session_are_left_alone() -> None:
     there = at("A", ANN, held=(held(0, BOB, session="other"), held(0, BOB, session="other", round_=2)))
     story = Story(there, done=1)
     assert story.started == (mc.SelectClients(2, (ANN,)),)
-    assert story.selects(ANN)[1:] == (rd.OpenPart(key("A"), (ANN,)),)
+    assert story.selects(ANN)[1:] == (lg.OpenPart(key("A"), (ANN,)),)
     assert story.sees(there) == ()
 
 
@@ -336,8 +424,8 @@ def test_stopped_with_a_round_open() -> None:
     story.merges(key("A"), ANN, BOB)
     told = story(mc.StopAsked("by hand"))
     assert told == (
-        rd.AbortPart(key("A"), "the session is cancelled", reoffer=False),
-        rd.AbortPart(key("B"), "the session is cancelled", reoffer=False),
+        lg.AbortPart(key("A"), "the session is cancelled", reoffer=False),
+        lg.AbortPart(key("B"), "the session is cancelled", reoffer=False),
         mc.DropSums(), mc.Announce(mc.Ended("cancelled", "by hand")),
     )  # fmt: skip
 
@@ -347,7 +435,7 @@ def test_stopped_while_a_round_is_committed_keeps_that_round() -> None:
     assert story(mc.StopAsked("by hand")) == ()
     told = story.commits()
     assert told[:2] == (mc.AckRound(A, 1, (0,)), mc.AckRound(B, 1, (0,)))
-    assert not any(isinstance(c, rd.AbortPart) for c in told)
+    assert not any(isinstance(c, lg.AbortPart) for c in told)
     assert ended(story) == "cancelled"
     assert story.state.head == head(1)
 
@@ -362,7 +450,7 @@ def test_a_failed_commit_fails_the_session_with_its_reason() -> None:
     story = committing()
     told = story(mc.CommitFailed("the trail moved"))
     assert told[-1] == mc.Announce(mc.Ended("failed", "the trail moved"))
-    assert rd.AbortPart(key("A"), "the session is failed", reoffer=False) in told
+    assert lg.AbortPart(key("A"), "the session is failed", reoffer=False) in told
 
 
 def test_an_end_is_final() -> None:
@@ -481,7 +569,7 @@ def test_a_restarted_reducer_leaves_a_paused_session_paused_and_its_parts_where_
     story = paused_with_a_part()
     assert story.started == (mc.Announce(mc.Paused("paused by request")),)
     story(mc.ResumeAsked())
-    assert rd.OpenPart(key("A"), (ANN,)) in story.selects(ANN)
+    assert lg.OpenPart(key("A"), (ANN,)) in story.selects(ANN)
 
 
 def test_a_paused_session_that_is_stopped_has_its_parts_forgotten() -> None:

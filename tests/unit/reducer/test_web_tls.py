@@ -172,7 +172,7 @@ def test_a_companys_certificate_that_can_not_be_used_is_said_at_the_start(net, t
 def test_plain_http_to_the_https_port_gets_a_sentence(start):
     site = start()
     answer = httpx.get(f"http://127.0.0.1:{site.port}/healthz", timeout=PATIENCE, trust_env=False)
-    assert answer.status_code == 400
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_config")
     assert "https://" in answer.json()["error"]
 
 

@@ -9,8 +9,8 @@ from rounds import ANN, BOB, BOOM, CAT, A, B, S, at, head, held, key, merged, of
 from fedn.domain.ids import ClientId
 from fedn.domain.plan import plan_from
 from fedn.domain.update import Absence
+from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
-from fedn.reducer import round as rd
 from fedn.reducer.homing import home_of, homed, left_out
 
 AGAIN = "all updates of the round are asked for in one part"
@@ -33,7 +33,7 @@ class Story:
     def selects(self, *clients: ClientId) -> tuple[mc.Command, ...]:
         return self(mc.ClientsSelected(clients))
 
-    def merges(self, of: rd.PartKey, *clients: ClientId, **absent: str) -> tuple[mc.Command, ...]:
+    def merges(self, of: lg.PartKey, *clients: ClientId, **absent: str) -> tuple[mc.Command, ...]:
         self(mc.PartSealed(1, of, sealed(of, *clients, **absent)))
         return self(mc.PartFetched(1, of))
 
@@ -64,10 +64,10 @@ def test_who_makes_up_the_quorum_comes_with_the_rest_in_a_new_part() -> None:
     story = short_of_one()
     told = story.sees(at("A", ANN, BOB, CAT))
     assert told == (
-        rd.AbortPart(key("A"), AGAIN, reoffer=True), mc.DropSums(), mc.SelectClients(1, (ANN, CAT), 0),
+        lg.AbortPart(key("A"), AGAIN, reoffer=True), mc.DropSums(), mc.SelectClients(1, (ANN, CAT), 0),
     )  # fmt: skip
     opened = story.selects(ANN, CAT)
-    assert opened[-1] == rd.OpenPart(key("A", part=1), (ANN, CAT))
+    assert opened[-1] == lg.OpenPart(key("A", part=1), (ANN, CAT))
     commit = story.merges(key("A", part=1), ANN, CAT)[-1]
     assert commit == mc.CommitRound(1, (merged(key("A", part=1), ANN, CAT),), (Absence(BOB, BOOM),), ())
 
@@ -79,26 +79,28 @@ def test_parts_that_came_one_after_the_other_are_asked_for_together() -> None:
     story(mc.PartSealed(1, key("A"), sealed(key("A"), ANN)))
     story(mc.ReleaseRequested(A, offer(BOB)))
     told = story(mc.PartFetched(1, key("A")))
-    assert told == (rd.MergePart(key("A")), rd.OpenPart(key("A", part=1), (BOB,)))
+    assert told == (lg.MergePart(key("A")), lg.OpenPart(key("A", part=1), (BOB,)))
     told = story.merges(key("A", part=1), BOB)
     assert told == (
-        rd.MergePart(key("A", part=1)),
-        rd.AbortPart(key("A"), AGAIN, reoffer=True), rd.AbortPart(key("A", part=1), AGAIN, reoffer=True),
+        lg.MergePart(key("A", part=1)),
+        lg.AbortPart(key("A"), AGAIN, reoffer=True), lg.AbortPart(key("A", part=1), AGAIN, reoffer=True),
         mc.DropSums(), mc.SelectClients(1, (ANN, BOB), 0),
     )  # fmt: skip
-    assert story.selects(ANN, BOB)[-1] == rd.OpenPart(key("A", part=2), (ANN, BOB))
+    assert story.selects(ANN, BOB)[-1] == lg.OpenPart(key("A", part=2), (ANN, BOB))
 
 
-def test_an_empty_part_is_no_second_one() -> None:
+def test_an_empty_part_is_no_second_one_and_goes_when_the_next_is_asked_for() -> None:
     story = Story(at("A", ANN, BOB), min_clients=1)
     story.selects(ANN, BOB)
     story(mc.PartAborted(1, key("A"), 0.0))
     story.sees(at("A", ANN, BOB))
     story.merges(key("A", part=1), lost="ann bob")
-    story.selects(ANN, BOB)
+    drops, opens = story.selects(ANN, BOB)
+    assert drops == lg.AbortPart(key("A", part=1), "it holds no update", reoffer=True)
+    assert opens == lg.OpenPart(key("A", part=2), (ANN, BOB))
     commit = story.merges(key("A", part=2), ANN, BOB)[-1]
     assert isinstance(commit, mc.CommitRound)
-    assert [part.part for part in commit.parts] == [1, 2]
+    assert [part.part for part in commit.parts] == [2]
 
 
 def test_offers_that_come_while_all_is_asked_for_again_wait_for_the_new_part() -> None:
@@ -107,7 +109,7 @@ def test_offers_that_come_while_all_is_asked_for_again_wait_for_the_new_part() -
     story.sees(at("A", ANN, BOB, CAT))
     assert story(mc.ReleaseRequested(A, offer(ANN))) == ()
     opened = story.selects(ANN, CAT)
-    assert opened[-2:] == (rd.OpenPart(key("A", part=1), (ANN, CAT)), rd.Admit(key("A", part=1), ANN))
+    assert opened[-2:] == (lg.OpenPart(key("A", part=1), (ANN, CAT)), lg.Admit(key("A", part=1), ANN))
 
 
 def test_what_the_network_shows_as_held_is_not_adopted_once_it_is_void() -> None:
@@ -117,7 +119,7 @@ def test_what_the_network_shows_as_held_is_not_adopted_once_it_is_void() -> None
     story.merges(key("A"), ANN)
     story.sees(at("A", ANN, CAT, held=(held(0, ANN),)))
     opened = story.selects(ANN, CAT)
-    assert [c for c in opened if isinstance(c, rd.OpenPart)] == [rd.OpenPart(key("A", part=1), (ANN, CAT))]
+    assert [c for c in opened if isinstance(c, lg.OpenPart)] == [lg.OpenPart(key("A", part=1), (ANN, CAT))]
 
 
 def test_a_paused_session_does_not_begin_its_round_again() -> None:
@@ -134,7 +136,7 @@ def test_a_session_that_moves_takes_nothing_along() -> None:
     told = story.sees(at("B", ANN, CAT))
     assert told[-1] == mc.SelectClients(1, (ANN, CAT), 0)
     opened = story.selects(ANN, CAT)
-    assert opened[-1] == rd.OpenPart(key("B"), (ANN, CAT))
+    assert opened[-1] == lg.OpenPart(key("B"), (ANN, CAT))
     commit = story.merges(key("B"), ANN, CAT)[-1]
     assert commit == mc.CommitRound(1, (merged(key("B"), ANN, CAT),), (Absence(BOB, BOOM),), ())
 

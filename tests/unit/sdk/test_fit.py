@@ -319,6 +319,19 @@ def test_scikit_learn_regression_by_hand():
     assert trained.coef_ == pytest.approx(w, abs=1e-9)
 
 
+def test_an_estimator_without_weights_and_a_train_of_ones_own_is_told_what_to_do():
+    """Nobody knows what data such a train() works with, so nobody else can give it a shape."""
+    estimator = pytest.importorskip("sklearn.linear_model").SGDClassifier()
+
+    def mine(model: Any, data: Any, config: Any) -> Any:
+        return model.partial_fit(*data), len(data[0])
+
+    with pytest.raises(InvalidModel, match=r"SGDClassifier is not fitted.*call its partial_fit\(\)"):
+        fedn.fit(estimator, BLOBS, rounds=1, train=mine, progress=False)
+    estimator.partial_fit(np.zeros((3, 8), np.float32), [0, 1, 2], classes=[0, 1, 2])
+    fedn.fit(estimator, BLOBS, rounds=1, train=mine, progress=False)
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 def test_keras():
     keras = pytest.importorskip("keras")
