@@ -35,7 +35,7 @@ def package() -> None:
     Example:
       fedn package init my-package
       fedn package upload my-package
-      fedn session start --package DIGEST
+      fedn session start --package my-package
     """
 
 
@@ -155,13 +155,17 @@ def upload(path: Path, at: Where, as_json: bool) -> None:
     with connect(at) as reducer, screen.transfer(as_json) as bar:
         pieces = _told(bar, f"uploading {path.name or path}", size, _hashing(hashed, chunks))
         info = reducer.upload("/packages", pieces, size)
+        listed = [] if as_json else reducer.get("/packages", limit=1000)["packages"]
     if info["digest"] != hashed.hexdigest():
         raise Damaged(f"the reducer has stored other bytes, with digest {info['digest']}; upload it again")
     if as_json:
         screen.put_json(info)
     else:
         click.echo(info["digest"])
-        screen.note(f"Start a session with `fedn session start --package {info['digest']}`.")
+        alone = [item["name"] for item in listed].count(info["name"]) == 1
+        called = info["name"] if alone else info["digest"][:16]
+        screen.note("Seed a model with `fedn model seed FILE`, or `fedn model seed --from app.py:build`.")
+        screen.note(f"Then start a session with `fedn session start --package {called} --model …`.")
 
 
 @package.command("list")

@@ -45,9 +45,20 @@ class Reducer(http.Reducer):
         return only("session", text, [item["session"] for item in sessions], "fedn session list")
 
     def model(self, text: str) -> str:
-        """The digest of a stored model, a round's too, that ``text`` is, or alone begins or ends with it."""
+        """The digest of a stored model, a round's too, that ``text`` is, or alone begins or ends with it.
+
+        Or that of the seed model with this name, if no other has it. Raises NotFound, and InvalidInput where
+        several are meant.
+        """
         if re.fullmatch(r"[0-9a-f]{64}", text):
             return text
+        named = [item["digest"] for item in self.get("/models")["models"] if item["name"] == text]
+        if len(named) > 1:
+            some = ", ".join([*(digest[:16] for digest in named[:3]), *["…"][: len(named) > 3]])
+            problem = f"{len(named)} models are named {text!r} ({some})"
+            raise InvalidInput("model", problem, "give the digest of the one you mean")
+        if named:
+            return str(named[0])
         found = []
         if re.fullmatch(r"[0-9a-f]{1,63}", text.lower()):
             found = [item["digest"] for item in self.get("/models", digest=text.lower())["models"]]

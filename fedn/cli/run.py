@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fedn.ports import Observed
 
 CLIENT, SESSION = "local", "local"
+SEED = "seed.safetensors"
 SHOWN_BYTES = 4096
 """Of the package's output, after a failure."""
 
@@ -120,6 +121,7 @@ def _run(
 
     logs.configure("run", "warning")
     confine.hide()  # from what the package starts: there may be tokens in the environment
+    _check_data(data)
     flags = {"data": data, "confinement": confinement}
     settings = load_settings(ClientSettings, None, flags)
     archive = _archive(package)
@@ -133,6 +135,7 @@ def _run(
             base = _model(model, trainer, task, archive, out)
             task = replace(task, model=digest_of(base), model_size=len(base))
             found = _found(trainer, task, archive, base, out)
+            found |= {} if model else {"seed": str(out / SEED)}
         finally:
             trainer.close()
             _keep_log(trainer.log(task.package), out)
@@ -141,6 +144,18 @@ def _run(
         screen.put_json(found)
     else:
         screen.pairs({name: _shown(value) for name, value in found.items() if value != {}})
+        if kind == "validate" and found["examples"] == 1:
+            screen.note("It counts as 1 example: return (examples, metrics) to weight it.")
+
+
+def _check_data(data: str) -> None:
+    """Refuse a path that is not there. What may be a name, such as group/set, is left to the package."""
+    from fedn.client.confinement import is_missing
+    from fedn.domain.errors import InvalidInput
+
+    path = Path(data)
+    if is_missing(data) and (data[0] in "/.~" or path.suffix or Path(path.parts[0]).is_dir()):
+        raise InvalidInput("data", f"there is nothing at {data}", "check --data")
 
 
 def _found(
@@ -204,7 +219,7 @@ def _model(
 
     if file is None:
         made = trainer.seed(task, archive)
-        (out / "seed.safetensors").write_bytes(made)
+        (out / SEED).write_bytes(made)
         return memoryview(made)
     try:
         return memoryview(file.read_bytes())
@@ -223,13 +238,16 @@ def _output(out: Path) -> Iterator[None]:
     """After a failure, what the package printed; what a client would keep in its log is in a file here."""
     from fedn.client.faults import LOCAL
     from fedn.client.output import tail
+    from fedn.client.package_logs import BEGINS
     from fedn.domain.errors import InvalidInput
 
     log = out / "output.log"
+    log.unlink(missing_ok=True)  # of the run before
     try:
         yield
     except Exception as error:
-        if said := tail(log, SHOWN_BYTES).strip():
+        said = tail(log, SHOWN_BYTES).strip()
+        if any(not line.startswith(BEGINS) for line in said.splitlines()):
             screen.note(f"{said}\n(all of it is in {log})")
         if isinstance(error, InvalidInput) and error.details.get("remedy") == LOCAL:
             field, problem = str(error.details["field"]), str(error.details["problem"])

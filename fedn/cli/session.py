@@ -30,8 +30,8 @@ for command in (asking.predict, asking.evaluate, asking.clients):
 
 
 @session.command()
-@click.option("--model", "digest", default="", metavar="DIGEST",
-              help="The model to start from, or how its digest begins; else the newest seed.")  # fmt: skip
+@click.option("--model", "digest", default="", metavar="MODEL",
+              help="The model to start from, a part of its digest or its name; else the newest.")  # fmt: skip
 @click.option("--name", default="", help="What people call this session.")
 @click.option(
     "--plan",

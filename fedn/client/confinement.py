@@ -23,6 +23,8 @@ def settle(wanted: str, data: str, version: int) -> bool:
 
     Raises InvalidConfig where it is required and this system can't, so that no package runs.
     """
+    if is_missing(data):
+        _log.warning("there is nothing at %s: check --data; package code gets it as it is", data)
     if wanted == NONE:
         _log.warning(
             "package code is not confined: it can read and write what this user can (confinement: none)"
@@ -41,6 +43,15 @@ def settle(wanted: str, data: str, version: int) -> bool:
     if not is_path(data):
         _log.info("the data is no file or folder here; package code can read no others, either")
     return True
+
+
+def is_missing(data: str) -> bool:
+    """Whether an owner's ``data`` reads like a path, with a separator or an extension, and is not there.
+
+    It may be something else, or be mounted later. An address, which may hold a password, is none.
+    """
+    path = Path(data).expanduser()
+    return "://" not in data and bool(len(path.parts) > 1 or path.suffix) and not is_path(str(path))
 
 
 def words(wanted: str, version: int) -> str:

@@ -9,6 +9,8 @@ from fedn.client.output import Output, older
 from fedn.domain.messages import Task
 from fedn.stores.disk import make_directory
 
+BEGINS = "--- "
+"""What the line begins with that says of which task the following is."""
 MAX_LOGS = 16
 """Packages whose output is kept."""
 
@@ -34,5 +36,5 @@ class PackageLogs:
                 older(old).unlink(missing_ok=True)
         now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         log = Output(path)
-        log.write(f"--- {now} session {task.session} round {task.round}: {task.kind}\n".encode())
+        log.write(f"{BEGINS}{now} session {task.session} round {task.round}: {task.kind}\n".encode())
         log.close()

@@ -27,7 +27,10 @@ def train_result(what: str, result: Any) -> tuple[Any, int, Mapping[str, float]]
 
 
 def report_result(what: str, result: Any) -> Report:
-    """(examples, metrics) of what validate() returned: metrics alone count as one example."""
+    """(examples, metrics) of what validate() returned: metrics alone count as one example.
+
+    `fedn run validate` says so to whoever writes the package.
+    """
     if isinstance(result, Mapping):
         return 1, metrics_of(what, result)
     if not isinstance(result, tuple) or len(result) != 2:

@@ -29,6 +29,7 @@ MAX_NAME_LENGTH = 512
 MAX_METADATA_LENGTH = 2**20
 """Letters of all names and values of ``__metadata__``."""
 PREFIX_BYTES = 8
+_ZIP = b"PK\x03\x04"
 
 ITEM_BYTES: Mapping[str, int] = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8,
@@ -142,6 +143,9 @@ def header_bytes(prefix: bytes) -> int:
     if len(prefix) < PREFIX_BYTES:
         raise InvalidModel("model", "shorter than 8 bytes", "give a safetensors file")
     length = int.from_bytes(prefix[:PREFIX_BYTES], "little")
+    if prefix.startswith(_ZIP):
+        remedy = "write the dict of arrays with fedn.helpers.files.seed_file(), which gives a file's bytes"
+        raise InvalidModel("model", "is a zip archive, such as numpy's .npz, and not safetensors", remedy)
     if not 2 <= length <= MAX_HEADER_BYTES:
         raise InvalidModel(
             "model", f"is not safetensors: it announces a header of {length} bytes", "give a safetensors file"

@@ -6,6 +6,7 @@ here appears everywhere.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -132,7 +133,9 @@ def plan_from(values: Mapping[str, Any]) -> Plan:
     known = {name: (kind, metadata) for name, kind, _, metadata in plan_fields()}
     for name in values:
         if name not in known:
-            raise InvalidPlan(str(name)[:80], "is not a plan field", f"known are {', '.join(known)}")
+            close = difflib.get_close_matches(str(name)[:80].lower(), known, n=1, cutoff=0.5)
+            remedy = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+            raise InvalidPlan(str(name)[:80], "is not a plan field", remedy)
     checked = {name: _check(name, value, *known[name]) for name, value in values.items()}
     plan = Plan(**checked)
     if 0 < plan.max_clients < plan.min_clients:

@@ -10,6 +10,8 @@ from typing import Any
 from fedn.domain.errors import InvalidInput, InvalidModel
 from fedn.ports import Tensors
 
+NEED_BUILD = frozenset({"keras", "sklearn", "torch"})
+"""Our helpers that put a model's tensors into what ``app.build()`` returns."""
 _RESEED = "seed the session with a model of the kind that app.build() returns"
 
 

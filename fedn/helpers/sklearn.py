@@ -25,7 +25,10 @@ from fedn.helpers.frameworks import framework, fresh
 from fedn.ports import Tensors
 
 _REMEDY = "use a linear model or a multi-layer perceptron, or the numpy helper with tensors of your own"
-_UNFITTED = "call its partial_fit() or fit() first, if only on zeros of the data's shape, dtype and classes"
+_UNFITTED = (
+    "in build(), call its partial_fit() or fit(), if only on zeros of the data's shape, dtype and classes; "
+    "or give --model FILE"
+)
 _RESEED = "seed the session with a model of the estimator that app.build() returns"
 
 

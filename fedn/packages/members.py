@@ -33,6 +33,7 @@ _LENGTH = re.compile(rb"([1-9][0-9]{0,5}) ")
 _IGNORED = re.compile(r"(mtime|atime|ctime|uid|gid|uname|gname|comment|LIBARCHIVE\..*|SCHILY\..*)\Z", re.S)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstandard
 _PLAIN = "make the archive with `fedn package create`"
+NO_TAR = "is no tar archive"
 _SMALLER = "leave data and results out of it, with a .fednignore"
 
 
@@ -119,11 +120,11 @@ def _headers(archive: memoryview) -> Iterator[tuple[tarfile.TarInfo, Mapping[str
 
 def _header(block: bytes, position: int) -> tarfile.TarInfo:
     if len(block) < BLOCK:
-        raise damaged("is cut off" if position else "is no tar archive")
+        raise damaged("is cut off" if position else NO_TAR)
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "strict")
     except (tarfile.HeaderError, ValueError):  # letters that are not UTF-8, too
-        raise damaged(f"has a header at byte {position} that can't be read") from None
+        raise damaged(f"has a header at byte {position} that can't be read" if position else NO_TAR) from None
 
 
 def _extended(kind: bytes, data: bytes) -> Mapping[str, str]:

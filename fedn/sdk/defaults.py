@@ -23,10 +23,14 @@ Validate = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Functions:
-    """What an owner does with a model and its data."""
+    """What an owner does with a model and its data.
+
+    ``known`` are the hyperparameters that train() reads; None where nobody knows.
+    """
 
     train: Train
     validate: Validate | None
+    known: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,35 @@ def split(owner: str, data: Any, share: float, seed: int) -> Split:
 def functions_of(helper: str, model: Any) -> Functions | None:
     """Those of the framework; None if it has none for such a model, or says not how."""
     if helper == "keras" and model.compiled:
-        return Functions(_train_keras, _validate_keras)
+        return Functions(_train_keras, _validate_keras, ("epochs", "batch_size"))
     if helper == "sklearn" and hasattr(model, "partial_fit"):
-        return Functions(_train_sklearn, _validate_sklearn)
+        return Functions(_train_sklearn, _validate_sklearn, ("epochs",))
     return None
+
+
+def missing(helper: str, model: Any) -> InvalidInput:
+    """What is said where `functions_of` has none."""
+    give, kind = "give train(model, data, config)", type(model).__name__
+    if helper != "sklearn":
+        remedy = give + ("; or compile it" if helper == "keras" else "")
+        return InvalidInput("train", f"is missing, and there is no usual way for this {helper} model", remedy)
+    from sklearn.base import is_regressor
+
+    other = "SGDRegressor()" if is_regressor(model) else 'SGDClassifier(loss="log_loss")'
+    problem = f"is missing, and {kind} has no partial_fit, which training round by round takes"
+    return InvalidInput("train", problem, f"use an estimator that has it, such as {other}, or {give}")
+
+
+def check_config(functions: Functions, model: Any, config: Any) -> None:
+    """Raises InvalidInput naming a hyperparameter that training as the framework does would ignore."""
+    known = functions.known
+    if known is None or not isinstance(config, Mapping):
+        return
+    for name in config:
+        if name not in known:
+            problem = f"is not used by the built-in training of {type(model).__name__}"
+            remedy = f"known are {', '.join(known)}; set it on the model, or give train"
+            raise InvalidInput(f"config.{str(name)[:80]}", problem, remedy)
 
 
 def evaluation(helper: str, model: Any, data: Any) -> Callable[[Any], Mapping[str, float]]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from fedn.config import ClientSettings, load
-from fedn.domain.errors import FednError, InvalidInput
+from fedn.client.faults import LOCAL
+from fedn.config import ClientSettings, load, nearest
+from fedn.domain.errors import FednError, InvalidInput, InvalidPlan
 from fedn.domain.ids import check_id
-from fedn.domain.plan import plan_from
+from fedn.domain.plan import plan_fields, plan_from
 from fedn.sdk import defaults, models
 from fedn.sdk.bench import Bench
 from fedn.sdk.defaults import Functions
@@ -108,18 +111,19 @@ def fit(
     """
     model = _model(model)
     helper = models.known_helper(model, helper)
-    others, owners = _owners(data_owners, named_alone=train is None)
+    others, owners = _owners(data_owners, train is None, network)
+    _check_names(plan)
     functions, owners = _functions(helper, model, owners, train, validate, validation_split, plan)
     given = {"min_clients": len(others) + len(owners), **plan, "rounds": rounds, "validate": bool(validate)}
     given |= _given_here(functions, epochs, batch_size, plan)
     plan_from(given)
     bench = Bench(model, helper)
     judged = None if evaluate is None else _judge(bench, evaluate)
-    failures: deque[Failure] = deque(maxlen=1)
+    failures: deque[Failure] = deque(maxlen=len(owners))
     apps = _apps(owners, bench, functions, given.get("seed", 0), failures)
     first = bench.tensors(bench.model)
     with _running(network, first, apps, others, state_dir, combiners, given) as running:
-        last = _watched(running, judged, callback, progress, failures, given["min_clients"])
+        last = _watched(running, judged, callback, progress, failures, given)
         return bench.finished(running.tensors(last))
 
 
@@ -131,17 +135,32 @@ def _model(given: Any) -> Any:
     return given() if callable(given) and not models.helper_of(given) else given
 
 
-def _owners(given: Mapping[str, Any] | Sequence[Any], named_alone: bool) -> tuple[list[str], dict[str, Any]]:
+def _owners(
+    given: Mapping[str, Any] | Sequence[Any], named_alone: bool, network: str | Network | None
+) -> tuple[list[str], dict[str, Any]]:
     """Names of owners that are elsewhere, and the data of those that are here.
 
     A text may be data, such as a path, for a train() that knows what to do with it.
     """
     if named_alone and isinstance(given, Sequence) and given and all(isinstance(one, str) for one in given):
+        if network is None:
+            remedy = "give their data, or the network that they are attached to"
+            raise InvalidInput("data_owners", "are names alone", remedy)
         return list(given), {}
     owners = named(given)
     for name in owners:
         check_id("data_owners", name)
     return [], owners
+
+
+def _check_names(plan: Mapping[str, Any]) -> None:
+    """Raises InvalidPlan naming what is misspelled; it may be meant for an argument of fit."""
+    fields = [name for name, *_ in plan_fields()]
+    arguments = [name for name, one in signature(fit).parameters.items() if one.kind is not one.VAR_KEYWORD]
+    for name in plan:
+        if name not in fields:
+            remedy = nearest(name, [*arguments, *fields]) or f"plan fields are {', '.join(fields)}"
+            raise InvalidPlan(name[:80], "is neither an argument of fit nor a plan field", remedy)
 
 
 def _functions(
@@ -160,8 +179,8 @@ def _functions(
         share = 0
     usual = defaults.functions_of(helper, model)
     if usual is None:
-        remedy = "give train(model, data, config)" + ("; or compile it" if helper == "keras" else "")
-        raise InvalidInput("train", f"is missing, and there is no usual way for this {helper} model", remedy)
+        raise defaults.missing(helper, model)
+    defaults.check_config(usual, model, plan.get("config"))
     parts = {name: defaults.split(name, data, share, plan.get("seed", 0)) for name, data in owners.items()}
     if helper == "sklearn":
         defaults.begun(model, parts)
@@ -208,9 +227,6 @@ def _running(
     others: Collection[str], state_dir: Any, combiners: int, plan: Mapping[str, Any],
 ) -> Iterator[Running]:  # fmt: skip
     if network is None:
-        if others:
-            remedy = "give their data, or the network that they are attached to"
-            raise InvalidInput("data_owners", "are names alone", remedy)
         if combiners < 1:
             raise InvalidInput("combiners", f"{combiners} are too few", "give 1 or more")
         with Locally(first, apps, combiners, plan) as locally:
@@ -224,7 +240,7 @@ def _running(
 
 def _watched(
     running: Running, judge: Judge | None, callback: Callable[[Round], Any] | None, progress: bool,
-    failures: Sequence[Failure], needed: int,
+    failures: Sequence[Failure], plan: Mapping[str, Any],
 ) -> int:  # fmt: skip
     """Follow it to its end; the last committed round. Raises FednError if it did not finish well."""
 
@@ -234,13 +250,15 @@ def _watched(
             callback(_round(done, running.train_means(done.round), scores))
         return f"evaluated {metrics_text(scores)}" if scores else ""
 
-    last = 0
+    last, known = 0, False
     with drawn(running.title, more=tell, quiet=not progress) as story:
         for fact in running.facts():
+            if fact.event == "waiting":
+                _check(running, failures, plan["min_clients"])
             story.tell(fact)
             last = fact.fields["round"] if fact.event == "session_ended" else last
-            if fact.event == "waiting":
-                _check(running, failures, needed)
+            if fact.event == "round_validated" and not known:
+                known = _warned(plan.get("stop_metric", ""), fact.fields["metrics"])
     if story.state != "finished":
         raise _failed(f"the session {story.state} after round {last}: {story.reason}", failures)
     return last
@@ -251,7 +269,17 @@ def _check(running: Running, failures: Sequence[Failure], needed: int) -> None:
     out = running.out()
     if out and running.owners - len(out) < needed:
         owner, why = min(out.items())
-        raise _failed(f"{owner} can't go on: {why}", failures)
+        why = why.removesuffix(f" — {LOCAL}")  # the traceback is the cause's
+        own = [failure for failure in failures if failure.owner == owner]
+        raise _failed(f"{owner} can't go on: {why}", own)
+
+
+def _warned(stop_metric: str, metrics: Mapping[str, Any]) -> bool:
+    """Whether it is known by now if anybody reports ``stop_metric``; warns if nobody does."""
+    if stop_metric and metrics and stop_metric not in metrics:
+        hint = nearest(stop_metric, metrics) or f"they report {', '.join(metrics)}"
+        warnings.warn(f"stop_metric: no owner reports {stop_metric!r} — {hint}", stacklevel=4)
+    return bool(metrics)
 
 
 def _failed(message: str, failures: Sequence[Failure]) -> FednError:

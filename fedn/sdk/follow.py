@@ -25,8 +25,10 @@ LEAST_SECONDS = 0.1
 class Follower:
     """Follows one session from its first round to its end. Iterate `facts` once."""
 
-    def __init__(self, reducer: Reducer, session: str, patience: float) -> None:
+    def __init__(self, reducer: Reducer, session: str, patience: float, seconds: float | None = None) -> None:
+        """``patience``: seconds without a reducer; ``seconds``: in all, None for no limit."""
         self._reducer = reducer
+        self._seconds = seconds
         self._path = f"/sessions/{session}"
         self._session = session
         self._patience = patience
@@ -38,15 +40,23 @@ class Follower:
         self._ended = False
 
     def facts(self) -> Iterator[Fact]:
-        """Facts in their order; the last is session_ended. Raises Unavailable when patience is over."""
+        """Facts in their order; the last is session_ended. Raises Unavailable when patience or time is up."""
         bell = Bell(self._reducer, self._session)
+        until = None if self._seconds is None else time.monotonic() + self._seconds
         try:
             while not self._ended:
                 yield from self._look()
                 if not self._ended:
+                    if until is not None and time.monotonic() > until:
+                        raise self._late()
                     bell.wait()
         finally:
             bell.close()
+
+    def _late(self) -> Unavailable:
+        told = self._told.get("session", {})
+        known = f": it is {told['state']}, round {self._committed} of {told['rounds']}" if told else ""
+        return Unavailable(f"session {self._session} has not ended after {self._seconds:g} s{known}")
 
     def _look(self) -> Iterator[Fact]:
         try:

@@ -60,9 +60,21 @@ def load_into(model: Any, tensors: Tensors, helper: str = "") -> Any:
     """
     name = known_helper(model, helper)
     if name == "numpy":
+        _check_names(model, tensors)
         model.update({key: value.copy() for key, value in tensors.items()})
         return model
     return _made(name).load(tensors, _Builder(lambda: model))
+
+
+def _check_names(given: Mapping[str, Any], tensors: Tensors) -> None:
+    """A dict that holds other arrays would be a mixture of two models; an empty one is filled."""
+    if not given or given.keys() == tensors.keys():
+        return
+    lacking = ", ".join(sorted(tensors.keys() - given.keys()))
+    foreign = ", ".join(sorted(str(name) for name in given.keys() - tensors.keys()))
+    problems = [f"lacks {lacking}"] if lacking else []
+    problems += [f"has {foreign}, which the weights have not"] if foreign else []
+    raise InvalidModel("model", " and ".join(problems), "give a dict of the same names, or an empty one")
 
 
 def build_with(build: Callable[[], Any], tensors: Tensors, helper: str) -> Any:

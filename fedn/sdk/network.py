@@ -217,7 +217,7 @@ class Network:
         info = self._reducer.post("/sessions", {"name": name, "model": digest, "plan": given})
         session = Session(self._reducer, info["session"])
         if wait:
-            session.wait(progress)
+            session.wait(progress=progress)
         return session
 
     def join_token(self, name: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import queue
 import tempfile
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -28,7 +29,20 @@ from fedn.sdk.session import Session
 from fedn.stores.files import FileModels
 
 _log = logging.getLogger("fedn.sdk")
+_hushed: deque[str] = deque(maxlen=100)
+"""Sessions that a failure ends: it is raised, with what the owner's function raised as its cause."""
 _ENDINGS = {f"session_{state}": state for state in ENDED}
+
+
+def _logged(record: logging.LogRecord) -> bool:
+    """Not what is raised anyway, also by threads that outlast it; a failed validation ends nothing."""
+    what = str(record.args[0]) if isinstance(record.args, tuple) and record.args else ""
+    fatal = record.levelno >= logging.ERROR and "validate" not in what
+    return not (fatal and getattr(record, "session", "") in _hushed)
+
+
+for _source in ("fedn.client", "fedn.client.trainer"):
+    logging.getLogger(_source).addFilter(_logged)
 
 
 class Running(Protocol):
@@ -106,7 +120,9 @@ class Locally:
         return await self._network.start_session(self._seed, **self._plan)
 
     def observe(self, observed: Observed) -> None:
-        """Implements ports.Observer."""
+        """Implements ports.Observer. Where all owners are needed, who fails ends the session."""
+        if observed.event == "session_started" and self._plan["min_clients"] >= len(self._apps):
+            _hushed.append(observed.fields["session"])
         if observed.event == "network_changed" and observed.fields["clients"] >= len(self._apps):
             self._everybody.set()
         self._heard.put(observed)

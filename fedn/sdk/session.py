@@ -7,10 +7,11 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fedn.aggregation.dtypes import Array
 from fedn.domain.errors import InvalidInput
+from fedn.domain.ids import check_digest
 from fedn.helpers.files import read_file
 from fedn.sdk import models, transfers
 from fedn.sdk.asking import Answers, ask
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 PATIENCE = 300.0
 """Seconds without a reducer after which watching ends."""
 COLUMNS = ("round", "kind", "client", "examples", "metric", "value")
-Which = int | Literal["best"] | None
-"""The model of a round (0 is the seed), the best one so far, or the newest (None)."""
+Which = int | str | None
+"""The model of a round (0 is the seed), the 'best' one so far, one by its digest, or the newest (None)."""
 M = TypeVar("M")
 
 
@@ -141,29 +142,35 @@ class Session:
         """
         return self._callbacks.on_new_version(function)
 
-    def watch(self, progress: bool = True, patience: float = PATIENCE) -> Iterator[Fact]:
+    def watch(
+        self, progress: bool = True, patience: float = PATIENCE, seconds: float | None = None
+    ) -> Iterator[Fact]:
         """What happens, from its first round on, until it has ended; the last fact is session_ended.
 
         Args:
             progress: draw bars and a line for every round, where somebody sees them.
             patience: seconds without a reducer after which Unavailable is raised.
+            seconds: in all, after which it is raised, too; None for no limit.
         """
         with drawn(f"session {self.id}", quiet=not progress) as story:
-            for fact in self.facts(patience):
+            for fact in self.facts(patience, seconds):
                 story.tell(fact)
                 yield fact
 
-    def facts(self, patience: float = PATIENCE) -> Iterator[Fact]:
+    def facts(self, patience: float = PATIENCE, seconds: float | None = None) -> Iterator[Fact]:
         """As `watch`, drawing nothing."""
-        for fact in Follower(self._reducer, self.id, patience).facts():
+        for fact in Follower(self._reducer, self.id, patience, seconds).facts():
             if fact.event == "round_committed":
                 self._tell(fact.fields["round"], fact.fields["model"])
             yield fact
 
-    def wait(self, progress: bool = True, patience: float = PATIENCE) -> str:
-        """Watch it until it ends; its state then: finished, failed or cancelled."""
+    def wait(self, seconds: float | None = None, *, progress: bool = True, patience: float = PATIENCE) -> str:
+        """Watch it until it ends; its state then: finished, failed or cancelled.
+
+        Raises Unavailable when it has not ended after ``seconds``; it runs on. Arguments as `watch`.
+        """
         state = ""
-        for fact in self.watch(progress, patience):
+        for fact in self.watch(progress, patience, seconds):
             state = fact.fields.get("state", state) if fact.event == "session_ended" else state
         return state
 
@@ -181,7 +188,7 @@ class Session:
         """End it for good. What is committed stays; the round under way is dropped."""
         self._reducer.post(f"{self._path}/stop")
 
-    def evaluate(self, model: Which | str = None) -> Answers:
+    def evaluate(self, model: Which = None) -> Answers:
         """Have clients evaluate a model on their own data, apart from the rounds; waits for their answers.
 
         Also when the session has ended, and nothing of it is stored. Asked are those that can take part in
@@ -199,7 +206,7 @@ class Session:
         """
         return self._ask("evaluate", model)
 
-    def predict(self, model: Which | str = None) -> Answers:
+    def predict(self, model: Which = None) -> Answers:
         """Have clients predict on their own data; waits for how many examples each did.
 
         The predictions stay with each client, where its owner says. Arguments and errors as `evaluate`.
@@ -209,9 +216,10 @@ class Session:
     # --- models ----------------------------------------------------------------------------------------
 
     def model(self, round: Which = None) -> dict[str, Array]:
-        """A model's weights by name; bfloat16 as float32.
+        """A model's weights by name; bfloat16 as float32. ``round`` is what `evaluate` takes.
 
         Raises:
+            InvalidInput: that is neither a round, 'best' nor a digest.
             Damaged: the bytes that came are not the model's.
         """
         return self._tensors(self._digest(round))
@@ -234,10 +242,11 @@ class Session:
     def load_into(self, model: M, round: Which = None, helper: str = "") -> M:
         """``model`` itself, a Keras, PyTorch or scikit-learn model of the session's kind, with these weights.
 
-        What did not travel, such as frozen layers, stays as it is. A dict of arrays is filled.
+        What did not travel, such as frozen layers, stays as it is. A dict of arrays is filled; it has the
+        same names, or none.
 
         Raises:
-            InvalidModel: naming the tensor that does not fit.
+            InvalidModel: naming the tensors that do not fit.
         """
         loaded: M = models.load_into(model, self.model(round), helper)
         return loaded
@@ -248,10 +257,10 @@ class Session:
         answer: dict[str, Any] = self._reducer.get(f"{self._path}{path}", patient, **query)
         return answer
 
-    def _ask(self, what: str, model: Which | str) -> Answers:
-        body = {} if model is None else {"round": model} if isinstance(model, int) else {"model": model}
-        if model == "best":
-            body = {"model": self._digest("best")}
+    def _ask(self, what: str, model: Which) -> Answers:
+        body: dict[str, Any] = {}
+        if model is not None:
+            body = {"round": model} if isinstance(model, int) else {"model": self._digest(model)}
         return ask(self._reducer, self.id, what, body)
 
     def _metric_rows(self) -> Iterator[Mapping[str, Any]]:
@@ -262,6 +271,8 @@ class Session:
             return str(self.info()["head"]["model"])
         if which == "best":
             return str(self.best()["model"])
+        if isinstance(which, str):
+            return _known_digest(which)
         return str(self._get(f"/rounds/{int(which)}")["model"])
 
     def _tensors(self, digest: str) -> dict[str, Array]:
@@ -280,3 +291,11 @@ class Session:
             for state in ("refused", "lost"):
                 for one in record[state]:
                     self._callbacks.tell(Update(self.id, number, one["client"], state, reason=one["reason"]))
+
+
+def _known_digest(text: str) -> str:
+    try:
+        return check_digest("model", text)
+    except InvalidInput:
+        problem = f"{text[:80]!r} is neither a round, 'best' nor a digest"
+        raise InvalidInput("model", problem, "give one of these, or None for the newest") from None

@@ -47,6 +47,16 @@ def test_run_does_what_a_client_would(folder: Path) -> None:
     assert cli("check", *with_model).exit_code == 0
     predicted = json.loads(cli("predict", *with_model, "--json").stdout)["predictions"]
     assert Path(predicted, "predicted.txt").read_text() == "[4.0, 4.0]"
+    assert weights(Path(told["seed"]).read_bytes()) == [0.0, 0.0]
+
+
+def test_metrics_alone_count_as_one_example_and_it_says_so(folder: Path) -> None:
+    run = ("validate", "--package", folder, "--data", "group/set")
+    assert "counts as" not in cli(*run).stderr
+    (folder / "app.py").write_text((folder / "app.py").read_text().replace('len(data["text"]), {', "{"))
+    result = cli(*run)
+    assert "examples 1" in " ".join(result.stdout.split())
+    assert "It counts as 1 example: return (examples, metrics) to weight it." in result.stderr
 
 
 def test_a_plan_is_read_as_a_session_reads_it(folder: Path) -> None:
@@ -78,7 +88,8 @@ def test_a_missing_entry_point_is_named_before_a_model_is_made_for_it(folder: Pa
     (folder / "app.py").write_text(GOOD + "\ndef build():\n    raise ValueError('nothing to build')\n")
     result = cli("predict", "--package", folder, "--data", "x")
     assert result.exit_code == 2
-    assert "package: has no predict — add predict to the entry_points of its fedn.yaml" in result.stderr
+    said = "Error: package: has no predict — add predict to the entry_points of its fedn.yaml\n"
+    assert result.stderr == said, "of a package that printed nothing there is nothing to show"
 
 
 @pytest.mark.parametrize(
@@ -88,6 +99,8 @@ def test_a_missing_entry_point_is_named_before_a_model_is_made_for_it(folder: Pa
         (("--model", "nowhere"), "--model: nowhere can't be read"),
         (("--package", "nowhere"), "--package: nowhere can't be read"),
         (("--seed", "-1"), "seed: -1 is out of bounds"),
+        (("--data", "nowhere/x.npz"), "data: there is nothing at nowhere/x.npz — check --data"),
+        (("--data", "made/nowhere"), "data: there is nothing at made/nowhere — check --data"),
     ],
 )
 def test_run_names_bad_input(folder: Path, arguments: tuple[str, ...], problem: str) -> None:

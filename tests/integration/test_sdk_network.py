@@ -70,6 +70,14 @@ def test_models_are_downloaded_checked_and_loaded(network, two, tmp_path):
     mine = {"w": np.zeros(4), "b": np.zeros(2, np.float32)}
     assert session.load_into(mine) is mine
     assert mine["w"][0] == 3.5
+    with pytest.raises(InvalidModel, match="model: lacks b and has weights, which the weights have not"):
+        session.load_into({"w": np.zeros(4), "weights": np.zeros(4)})
+    assert session.load_into({}).keys() == {"w", "b"}
+    digest = session.rounds()[1]["model"]
+    assert session.model(digest)["w"] == pytest.approx([1.75] * 4)
+    for ask in (session.model, session.evaluate, lambda which: session.download(tmp_path / "none", which)):
+        with pytest.raises(InvalidInput, match="'bset' is neither a round, 'best' nor a digest"):
+            ask("bset")
     with pytest.raises(NotFound):
         session.model(7)
     torch = pytest.importorskip("torch")
@@ -77,7 +85,7 @@ def test_models_are_downloaded_checked_and_loaded(network, two, tmp_path):
         session.load_into(torch.nn.Linear(2, 2))
 
 
-def test_a_session_is_paused_resumed_and_stopped(network, tmp_path):
+def test_a_session_is_paused_resumed_waited_for_and_stopped(network, tmp_path):
     client = fedn.Client(network.url, name="ann", state_dir=tmp_path)
     working, go_on = threading.Event(), threading.Semaphore(0)
 
@@ -93,6 +101,8 @@ def test_a_session_is_paused_resumed_and_stopped(network, tmp_path):
         assert working.wait(PATIENCE)
         session.pause()
         assert session.state == "paused"
+        with pytest.raises(Unavailable, match=r"has not ended after 0 s: it is paused, round 0 of 1000"):
+            session.wait(0, progress=False)
         go_on.release()
         until(lambda: session.round == 1)
         session.resume()

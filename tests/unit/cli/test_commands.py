@@ -63,7 +63,7 @@ def test_a_download_whose_bytes_are_wrong_is_thrown_away(fedn, seed, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda data: b"PK\x03\x04 not a model at all", "safetensors"),
+        (lambda data: b"PK\x03\x04 not a model at all", "is a zip archive, such as numpy's .npz"),
         (lambda data: data[:-3], "truncated"),
         (lambda data: b"", "shorter than 8 bytes"),
     ],
@@ -112,6 +112,16 @@ def test_a_session_takes_its_plan_from_a_file_and_flags_beat_it(fedn, seed, tmp_
     assert (got["rounds"], got["min_clients"], got["validate"]) == (3, 2, False)
     assert got["config"] == {"lr": 0.1, "momentum": 0.9, "note": "slow", "on": True}
     assert (info["name"], info["head"]["model"]) == ("mine", seed)
+
+
+def test_a_session_starts_from_the_model_of_a_name_that_no_other_has(fedn, seed, service, small):
+    other = service.seed_model([small.model_file(2.0)], "twos", 0).digest
+    name = next(item["name"] for item in fedn.json("model", "list")["models"] if item["digest"] == seed)
+    for given, model in ((name, seed), ("twos", other)):
+        assert fedn.json("session", "start", "--model", given)["head"]["model"] == model
+    third = service.seed_model([small.model_file(3.0)], "twos", 0).digest
+    message = fedn.refused(2, "session", "start", "--model", "twos")
+    assert f"2 models are named 'twos' ({third[:16]}, {other[:16]})" in message
 
 
 def test_a_wrong_plan_file_names_the_field(alone, tmp_path):

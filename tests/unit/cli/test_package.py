@@ -7,14 +7,17 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 import numpy as np
 import pytest
-from package_files import FILES, archive, member, write
+from package_files import FILES as KERAS
+from package_files import archive, member, write
 
 from fedn.packages.archive import extract
+
+FILES = {**KERAS, "fedn.yaml": KERAS["fedn.yaml"].replace("helper: keras", "helper: numpy")}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    return write(tmp_path / "digits")
+    return write(tmp_path / "digits", FILES)
 
 
 def test_a_folder_is_packed_inspected_and_verified(alone, folder, tmp_path, monkeypatch):
@@ -56,6 +59,9 @@ def test_a_folder_goes_up_as_the_archive_that_it_makes_and_comes_back(fedn, fold
     file = tmp_path / "p.tar"
     fedn.good("package", "create", folder, "-o", file)
     assert fedn.good("package", "upload", file) == info["digest"] + "\n"
+    hint = fedn("package", "upload", folder).stderr
+    assert "fedn model seed FILE" in hint
+    assert "fedn session start --package mnist-keras --model" in hint
     (listed,) = fedn.json("package", "list")["packages"]
     assert (listed["digest"], listed["name"]) == (info["digest"], "mnist-keras")
     assert "mnist-keras" in fedn.good("package", "list")
@@ -68,6 +74,9 @@ def test_a_folder_goes_up_as_the_archive_that_it_makes_and_comes_back(fedn, fold
     assert back.read_bytes() == file.read_bytes()
     assert "is there already" in fedn.refused(2, "package", "download", info["digest"], "-o", back)
     assert "There is no package 'feed'" in fedn.refused(4, "package", "download", "feed")
+    write(folder, {"vocabulary.txt": "word\n"})  # another one of the same name
+    hint = fedn("package", "upload", folder)
+    assert f"--package {hint.stdout[:16]} --model" in hint.stderr
 
 
 def test_an_empty_list_says_what_to_do(fedn):
@@ -88,7 +97,8 @@ def test_a_bad_folder_is_refused_before_anything_travels(alone, folder, command)
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"fedn.yaml": FILES["fedn.yaml"].replace("keras\nentry", "kears\nentry")}, "'kears' is unknown"),
+        ({"fedn.yaml": FILES["fedn.yaml"].replace("helper: numpy", "helper: numpi")}, "'numpi' is unknown"),
+        (KERAS, "entry_points.build: is missing, and without it the helper keras has no model for train"),
         ({"app.py": "def startup(data): ...\ndef trian(): ...\n"}, "app.py has no train — did you mean"),
         ({"app.py": "def startup(data): ...\nclass A:\n    def train(): ...\n"}, "app.py has no train"),
         ({"app.py": "def startup(data): ...\ndef train(:\n"}, "app.py is not valid Python (line 2: "),
@@ -131,6 +141,13 @@ def test_a_bad_file_is_refused_before_it_travels(alone, tmp_path, command):
         file.write_bytes(data)
         assert words in alone.refused(2, "package", command, file)
     assert "can't be read" in alone.refused(2, "package", command, tmp_path / "nowhere.tar")
+
+
+def test_a_file_of_the_package_is_no_archive(alone, folder):
+    write(folder, {"app.py": "# long\n" * 200})
+    for command in ("inspect", "upload"):
+        said = alone.refused(2, "package", command, folder / "app.py")
+        assert f"package: app.py is no tar archive — give its folder, {folder}" in said
 
 
 def test_init_writes_a_package_that_is_good_and_trains(alone, tmp_path):

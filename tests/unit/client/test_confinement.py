@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedn.client.app import run
-from fedn.client.confinement import check_apart, settle, words
+from fedn.client.confinement import check_apart, is_missing, settle, words
 from fedn.config import ClientSettings
 from fedn.domain.errors import InvalidConfig
 
@@ -28,6 +28,19 @@ def test_which_holds_is_said(
     caplog.set_level("INFO", "fedn.client")
     assert settle(wanted, "the data", version) is confined
     assert said in caplog.text
+
+
+@pytest.mark.parametrize("wanted", ["none", "available"])
+def test_a_path_where_nothing_is_is_warned_of(
+    wanted: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "there.npz").touch()
+    for data in (tmp_path / "there.npz", "demo", "the data", "", "postgres://me:secret@host/table.v1"):
+        settle(wanted, str(data), 7)
+    assert "check --data" not in caplog.text
+    assert is_missing("nothing.csv")
+    settle(wanted, str(tmp_path / "nothing"), 7)
+    assert f"there is nothing at {tmp_path / 'nothing'}: check --data" in caplog.text
 
 
 @pytest.mark.parametrize(("version", "has"), [(0, "no Landlock"), (2, "Landlock 2, which lets files be")])

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fedn.domain.errors import InvalidInput
+from fedn.domain.errors import InvalidInput, InvalidPlan
 from fedn.domain.plan import Plan, plan_from
 
 SYSTEM = {"proximal_mu": 0.0, "measure_before_fit": False}
@@ -43,6 +43,13 @@ def test_a_plan_with_a_schedule_reads_back_as_the_same_plan() -> None:
 def test_what_no_client_could_follow_is_refused(config: dict[str, object], problem: str) -> None:
     with pytest.raises(InvalidInput, match=problem):
         plan_from({"config": config})
+
+
+def test_a_misspelled_field_is_told_the_nearest() -> None:
+    with pytest.raises(InvalidPlan, match="min_client: is not a plan field — did you mean 'min_clients'"):
+        plan_from({"min_client": 2})
+    with pytest.raises(InvalidPlan, match="fish: is not a plan field — known are rounds, "):
+        plan_from({"fish": 2})
 
 
 def test_a_package_is_named_by_its_digest() -> None:

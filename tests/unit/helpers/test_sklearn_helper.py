@@ -147,7 +147,7 @@ def test_whole_classes_become_whole_numbers() -> None:
     [
         (RandomForestClassifier(), "RandomForestClassifier can't be turned into tensors — use a linear"),
         (sgd(average=True).fit(X, TWO), "running averages are not part of a model — set average=False"),
-        (sgd(), "SGDClassifier is not fitted, so it has no weights yet — call its partial_fit"),
+        (sgd(), r"SGDClassifier is not fitted, so it has no weights yet — in build\(\), call its"),
         (mlp(), "MLPClassifier is not fitted"),
         (sgd().fit(X, np.where(TWO, "yes", "no")), "'classes_': are not whole numbers"),
         (None, "NoneType can't be turned into tensors"),

@@ -259,7 +259,7 @@ def test_an_archive_that_is_not_whole_is_refused(tmp_path):
     for cut in (end, end - 1, end - 512, 512, 511, 1):
         assert "package: " in refused(GOOD[:cut], tmp_path)
     assert "no tar archive" in refused(b"", tmp_path)
-    assert "can't be read" in refused(b"PK\x03\x04" + bytes(1000), tmp_path)
+    assert "no tar archive" in refused(b"PK\x03\x04" + bytes(1000), tmp_path)
     assert "goes on behind its end" in refused(GOOD + GOOD, tmp_path)
     assert "is compressed — give the plain tar" in refused(gzip.compress(GOOD), tmp_path)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from typing import Any
 
 import numpy as np
@@ -159,15 +160,16 @@ class OnFire(Exception):
 
 
 @pytest.mark.parametrize("who", [{"bob"}, set(SIZES)], ids=["one", "all"])
-def test_who_fails_is_named_with_the_very_error_and_nobody_waits(who: set[str]):
+def test_who_fails_is_named_with_the_very_error_once_and_nobody_waits(who: set[str], caplog, capsys):
     def failing(model: Any, data: Any, config: Any) -> Any:
         if any(data is OWNERS[name] for name in who):
             raise OnFire("the scanner is on fire")
         return train(model, data, config)
 
-    with pytest.raises(FednError, match=f"{min(who)}.*the scanner is on fire") as failed:
-        fedn.fit(zeros(), OWNERS, rounds=2, train=failing, progress=False)
+    with pytest.raises(FednError, match=f"{min(who)}.*the scanner is on fire$") as failed:
+        fedn.fit(zeros(), OWNERS, rounds=2, train=failing)
     assert isinstance(failed.value.__cause__, OnFire)
+    assert (caplog.messages, capsys.readouterr().out) == ([], "")  # said once: by the error
 
 
 def test_data_that_does_not_go_with_the_model_is_found_before_the_first_round():
@@ -187,7 +189,7 @@ def test_data_that_does_not_go_with_the_model_is_found_before_the_first_round():
     assert trained == []
 
 
-def test_with_min_clients_the_others_go_on_and_the_missing_one_is_named():
+def test_with_min_clients_the_others_go_on_and_the_missing_one_is_named(caplog):
     def failing(model: Any, data: Any, config: Any) -> Any:
         if len(data[0]) == SIZES["bob"]:
             raise OnFire
@@ -195,6 +197,7 @@ def test_with_min_clients_the_others_go_on_and_the_missing_one_is_named():
 
     history: list[Round] = []
     fedn.fit(zeros(), OWNERS, rounds=2, train=failing, min_clients=2, callback=history.append, progress=False)
+    assert "bob.train() failed" in caplog.messages  # nobody else says what it raised
     assert [one.clients for one in history] == [2, 2]
     assert "OnFire" in history[0].missing["bob"]
 
@@ -245,7 +248,9 @@ fedn.fit({"w": numpy.zeros(1)}, [1, 2], train=train)
         (InvalidInput, "evaluate: can't be data", {"train": train, "evaluate": linear(1, 3)}),
         (InvalidInput, "combiners: 0 are too few", {"train": train, "combiners": 0}),
         (InvalidPlan, "rounds: 0 is out", {"train": train, "rounds": 0}),
-        (InvalidPlan, "fish: is not a plan field", {"train": train, "fish": 1}),
+        (InvalidPlan, "fish: is neither an argument of fit nor a plan field", {"train": train, "fish": 1}),
+        (InvalidPlan, "epoch: .* did you mean 'epochs'", {"train": train, "epoch": 1}),
+        (InvalidPlan, "stop_metrics: .* did you mean 'stop_metric'", {"train": train, "stop_metrics": ""}),
         (InvalidModel, "is of no framework that is known", {"train": train, "model": 3}),
         (InvalidInput, "helper: 'fish'", {"train": train, "helper": "fish"}),
         (InvalidModel, "is a list, not a numpy array", {"train": train, "model": {"w": [1.0]}}),
@@ -298,6 +303,38 @@ def test_scikit_learn(kind: str):
     assert set(history[-1].validate) == {"accuracy"}
     again = fedn.fit(make(), BLOBS, rounds=3, epochs=4, progress=False)
     assert np.array_equal(again.predict(TEST[0]), trained.predict(TEST[0]))
+
+
+def test_what_the_built_in_training_would_ignore_is_refused():
+    sklearn = pytest.importorskip("sklearn.linear_model")
+
+    def refused(estimator: Any, owners: Any = BLOBS, **arguments: Any) -> str:
+        with pytest.raises(InvalidInput) as error:
+            fedn.fit(estimator, owners, progress=False, **arguments)
+        return error.value.message
+
+    words = refused(sklearn.SGDClassifier(), config={"epochs": 2, "lerning_rate": 10})
+    assert words.startswith("config.lerning_rate: is not used by the built-in training of SGDClassifier")
+    words = refused(sklearn.LogisticRegression())
+    assert "LogisticRegression has no partial_fit" in words
+    assert 'SGDClassifier(loss="log_loss")' in words
+    assert "SGDRegressor()" in refused(sklearn.LinearRegression())
+    assert "are names alone" in refused(sklearn.SGDClassifier(), ["ann", "bob"])
+
+
+def test_a_stop_metric_that_nobody_reports_is_warned_of_once():
+    def fit(metric: str) -> None:
+        fedn.fit(
+            zeros(), OWNERS, rounds=3, train=train, progress=False, stop_metric=metric,
+            validate=lambda model, data: {"accuracy": 0.5},
+        )  # fmt: skip
+
+    with pytest.warns(UserWarning, match="no owner reports 'acuracy' — did you mean 'accuracy'") as told:
+        fit("acuracy")
+    assert [one.filename for one in told] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fit("accuracy")
 
 
 def test_scikit_learn_regression_by_hand():
