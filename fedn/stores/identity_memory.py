@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -111,8 +110,7 @@ class MemoryIdentity:
     def raw_audit(self, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, str, bytes]]:
         limit = check_limit(limit)
         with self._lock:
-            start = bisect_right(self._audit, after, key=lambda row: row[0])
-            return self._audit[start : start + limit]
+            return [row for row in self._audit if row[0] > after][:limit]
 
     def forget_name(self, role: Role, member: str, note: AuditNote | None = None) -> Member:
         with self._lock:
