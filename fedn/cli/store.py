@@ -176,7 +176,8 @@ def delete_session(session_id: str, yes: bool, places: Places, as_json: bool) ->
         if not yes:
             confirm(f"Remove session {session} ({info.name}) with {info.head.round} rounds for good?")
         note = noted("session_removed", session, head=info.head.record)
-        report = drop_session(state, models, session, time.time() - GRACE_SECONDS, note)
+        now = time.time()
+        report = drop_session(state, models, session, now - GRACE_SECONDS, note, now)
     if as_json:
         screen.put_json(asdict(report))
         return

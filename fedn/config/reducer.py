@@ -33,6 +33,7 @@ class ReducerSettings(Listener):
         "Where models are kept: file:relative/path, file:///absolute/path, "
         "s3://bucket/prefix?endpoint=https://host:port or memory:// (gone at exit).",
         min_length=1,
+        repr=False,
     )
     max_model_bytes: ByteSize = setting(
         4 * 2**30, "Largest model that may be seeded, in bytes or as '4GiB'.", gt=0
@@ -70,7 +71,7 @@ class ReducerSettings(Listener):
         max_length=8,
     )
 
-    @field_serializer("state_store")
+    @field_serializer("state_store", "model_store")
     def _shown(self, url: str) -> str:
         return shown(url)
 

@@ -63,19 +63,21 @@ async def serve(settings: ReducerSettings, stop: asyncio.Event) -> None:
         leader = Leader(state.leadership, settings.lease_seconds)
         stack.push_async_callback(leader.give_up)
         if term := await unless_stopped(stop, leader.take()):
-            await _serve(settings, network, state, models, leader, term, stop)
+            keeping = asyncio.create_task(leader.keep())  # from now on: to start may take longer than a lease
+            stack.callback(keeping.cancel)
+            await _serve(settings, network, state, models, keeping, term, stop)
 
 
 async def _serve(
     settings: ReducerSettings, network: NetworkDir | None, state: StateStore, models: ModelStore,
-    leader: Leader, term: int, stop: asyncio.Event,
+    keeping: asyncio.Task[None], term: int, stop: asyncio.Event,
 ) -> None:  # fmt: skip
     hub = EventHub(streams=settings.event_streams)
     limits = Limits(settings.combiner_grace, settings.client_grace)
     wallet = network.wallet if network else None
     dial = partial(GrpcCombinerControl, wallet=wallet)
     roll = Roll()
-    exporters = open_exporters(settings.observers)
+    exporters = await asyncio.to_thread(open_exporters, settings.observers)
     reducer = Reducer(state, models, dial, Everybody(hub, *exporters), limits,
                       roll.known_as if network else believed)  # fmt: skip
     service = ReducerService(reducer, asyncio.get_running_loop(), hub,
@@ -88,7 +90,7 @@ async def _serve(
         await reducer.start(term)
         web.start()
         log.info("reducer is up at %s://%s:%s", "https" if network else "http", settings.host, web.port)
-        await first_of(stop, leader.keep(), _deposed(reducer), *_keeping(network, registrar, roll))
+        await first_of(stop, _ended(keeping), _deposed(reducer), *_keeping(network, registrar, roll))
     finally:
         hub.close()
         await asyncio.to_thread(web.stop)
@@ -96,6 +98,10 @@ async def _serve(
         await asyncio.gather(*(asyncio.to_thread(exporter.close) for exporter in exporters))
         if registrar:
             await asyncio.to_thread(registrar.auditor.flush, True)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await task
 
 
 def _catch_up(exporters: Sequence[Background], state: StateStore) -> None:

@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -68,13 +69,14 @@ class Leader:
         self._seconds = seconds
         self._holder = own_name()
         self._thread = ThreadPoolExecutor(1, "lease")  # a lease must not wait behind what it is for
+        self._asked: asyncio.Future[Lease] | None = None
 
     async def take(self) -> int:
         """Stand by until nobody else leads; returns the term."""
         standing_by, dead = Told("standing by"), ""
         while True:
             try:
-                lease = await self._ask(self._leadership.take, self._holder, self._seconds, dead)
+                lease = await self._take(dead)
             except StoreUnavailable as error:
                 standing_by.tell(error.message)
                 await asyncio.sleep(AGAIN_SECONDS)
@@ -88,6 +90,14 @@ class Leader:
             until = time.strftime("%H:%M:%S", time.localtime(time.time() + lease.left))
             standing_by.tell(f"reducer {shown(lease.holder)} leads until {until} or longer")
             await asyncio.sleep(min(max(lease.left, 0.05), LOOK_SECONDS))
+
+    async def _take(self, dead: str) -> Lease:
+        """Whoever is stopped meanwhile may have been given the lease all the same: `give_up` looks."""
+        work = partial(self._leadership.take, self._holder, self._seconds, dead)
+        self._asked = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        lease = await asyncio.shield(self._asked)
+        self._asked = None
+        return lease
 
     async def keep(self) -> None:
         """Renew the lease, for ever. While the store is away nothing can be decided, nor anybody else lead.
@@ -109,6 +119,8 @@ class Leader:
         """Let another one lead at once, if this one still did."""
         lease, self.lease = self.lease, None
         try:
+            if self._asked and (granted := await self._asked).holder == self._holder:
+                lease = granted
             if lease:
                 await self._ask(self._leadership.give_up, lease)
         except FednError as error:

@@ -135,6 +135,7 @@ def _elsewhere(models: ModelStore, digest: Digest) -> Response | None:
     """Where the store itself gives the model; who can't get it there asks again without the header."""
     if FOLLOWS not in request.headers or not isinstance(models, Presigning):
         return None
+    models.size(digest)  # raises NotFound: an address of nothing would have the combiner avoid the store
     if not (address := models.url(digest, ADDRESS_SECONDS)):
         return None
     return Response(status=307, headers={"Location": address, "Cache-Control": "no-store"})

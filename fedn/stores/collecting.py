@@ -1,13 +1,15 @@
 """What lies in the stores, and blobs that nobody names: left by a death between a blob and its record.
 
 A blob comes first and its record second, so one that no record names may be about to be named. It counts as
-left over only when it was written longer ago than any commit or upload takes, which is what makes this safe
-beside a running reducer; `fedn.ports.ModelStore.put` makes a blob young again when its bytes come again.
+left over only when it was written longer ago than any commit or upload takes; `fedn.ports.ModelStore.put`
+makes a blob young again when its bytes come again. A session may begin with any blob, so they are marked
+before they go, as in `fedn.stores.retention`. This is what makes it safe beside a running reducer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 from uuid import uuid4
@@ -22,7 +24,7 @@ _Store = TypeVar("_Store", StateStore, ModelStore)
 GRACE_SECONDS = 3600.0
 """A blob written since is left; longer than any upload or commit takes."""
 BATCH = 256
-"""Blobs deleted before the sessions are looked at again."""
+"""Blobs removed at once."""
 
 
 @dataclass(slots=True)
@@ -87,25 +89,42 @@ def collect(
     loose = [blob for blob in blobs if blob.digest not in referenced]
     old = [blob for blob in loose if blob.written_at <= now - grace]
     report = Collected(delete, recent=len(loose) - len(old))
-    for done, blob in enumerate(old):
+    for start in range(0, len(old), BATCH):
+        batch = old[start : start + BATCH]
+        gone = batch
         if delete:
-            told("removing blobs", done, len(old))
-            if done % BATCH == 0:
-                referenced |= trails.read()
-            try:
-                young = models.blob(blob.digest).written_at > now - grace
-            except NotFound:
-                continue
-            if (
-                young or blob.digest in referenced
-            ):  # its bytes came again meanwhile, or a session began with it
-                report.recent += 1
-                continue
-            models.delete(blob.digest)
-        report.blobs += 1
-        report.bytes += blob.size
-        report.digests.append(blob.digest)
+            told("removing blobs", start, len(old))
+            gone = remove(state, models, trails, batch, now - grace, now)
+        report.recent += len(batch) - len(gone)
+        report.blobs += len(gone)
+        report.bytes += _bytes(gone)
+        report.digests += [blob.digest for blob in gone]
     return report
+
+
+def remove(
+    state: StateStore, models: ModelStore, trails: Trails, blobs: Sequence[BlobInfo],
+    newest: float, now: float,
+) -> list[BlobInfo]:  # fmt: skip
+    """Remove blobs that nothing in ``trails`` names, but those that are named or written by now.
+
+    They are marked while it lasts: no session can begin with one, and a commit or a seed of the same bytes
+    takes the mark away. ``newest``: blobs written since then stay.
+    """
+    digests, gone = {blob.digest for blob in blobs}, list[BlobInfo]()
+    state.mark_pruned(digests, now)
+    try:
+        named = trails.read()
+        for blob in blobs:
+            if blob.digest in named or state.pruned(blob.digest) is None:
+                continue
+            with suppress(NotFound):
+                if models.blob(blob.digest).written_at <= newest:
+                    models.delete(blob.digest)
+                    gone.append(blob)
+    finally:
+        state.unmark_pruned(digests)
+    return gone
 
 
 def _inventory(
@@ -118,7 +137,7 @@ def _inventory(
     return blobs, trails.blobs() | trails.packages() | listed(state), trails
 
 
-def _bytes(blobs: list[BlobInfo]) -> int:
+def _bytes(blobs: Sequence[BlobInfo]) -> int:
     return sum(blob.size for blob in blobs)
 
 

@@ -13,7 +13,8 @@ from fedn.domain.errors import Damaged, NotFound
 from fedn.domain.identity import AuditNote, Role
 from fedn.domain.ids import ClientId, Digest, SessionId
 from fedn.domain.round import read_record
-from fedn.ports import ModelStore, StateStore
+from fedn.ports import BlobInfo, ModelStore, StateStore
+from fedn.stores.collecting import BATCH, remove
 from fedn.stores.naming import PAGE, Trails, listed
 
 
@@ -38,9 +39,11 @@ class Forgotten:
 
 
 def drop_session(
-    state: StateStore, models: ModelStore, session: SessionId, oldest: float, note: AuditNote
+    state: StateStore, models: ModelStore, session: SessionId, oldest: float, note: AuditNote, now: float
 ) -> Dropped:
     """Remove a session that is over, and then its models that nothing else names, written before ``oldest``.
+
+    ``oldest`` and ``now`` are Unix times.
 
     What breaks off after the session has gone leaves blobs that `fedn.stores.collecting` finds.
 
@@ -55,14 +58,15 @@ def drop_session(
     state.identity.append_audit(replace(note, details={**note.details, "records": report.records}))
     trails = Trails(state)
     trails.read()
-    loose = own - trails.blobs() - trails.packages() - listed(state)
-    for digest in sorted(loose):
-        with suppress(NotFound):
-            blob = models.blob(digest)
-            if blob.written_at < oldest:
-                models.delete(digest)
-                report.blobs += 1
-                report.bytes += blob.size
+    loose = sorted(own - trails.blobs() - trails.packages() - listed(state))
+    for start in range(0, len(loose), BATCH):
+        batch = list[BlobInfo]()
+        for digest in loose[start : start + BATCH]:
+            with suppress(NotFound):
+                batch.append(models.blob(digest))
+        gone = remove(state, models, trails, batch, oldest, now)
+        report.blobs += len(gone)
+        report.bytes += sum(blob.size for blob in gone)
     report.kept = len(own) - report.blobs
     return report
 

@@ -26,6 +26,8 @@ from fedn.stores.mongo_records import MongoRecords
 from fedn.stores.mongo_schema import STEPS, TERM, Steps
 
 _NEWEST = [("created_at", -1), ("_id", -1)]
+METRICS_AT_ONCE = 2000
+"""Rows of one transaction."""
 
 
 class MongoState:
@@ -171,15 +173,19 @@ class MongoState:
     # --- metrics
 
     def add_metrics(self, rows: Iterable[MetricRow]) -> None:
-        kept = {tuple(key.values()): (key, row) for key, row in map(documents.metrics, rows)}
-        changes = [ReplaceOne(key, key | row, upsert=True) for key, row in kept.values()]
+        """In several transactions if there are many: each must end in the time that the server gives one."""
+        kept = list({tuple(key.values()): (key, row) for key, row in map(documents.metrics, rows)}.values())
+        for start in range(0, len(kept), METRICS_AT_ONCE):
+            self._add_some(kept[start : start + METRICS_AT_ONCE])
+
+    def _add_some(self, rows: Sequence[tuple[Document, Document]]) -> None:
+        changes = [ReplaceOne(key, key | row, upsert=True) for key, row in rows]
 
         def add(work: Work) -> None:
-            self._check_exists({SessionId(key["session"]) for key, _ in kept.values()}, work)
-            if changes:
-                self._database["metrics"].bulk_write(changes, ordered=False, session=work)
+            self._check_exists({SessionId(key["session"]) for key, _ in rows}, work)
+            self._database["metrics"].bulk_write(changes, ordered=False, session=work)
 
-        self._database.transaction(add, rows=len(kept))
+        self._database.transaction(add, rows=len(rows))
 
     def metrics(self, session: SessionId, after: int = -1, limit: int = 10_000) -> Sequence[MetricRow]:
         limit = rules.check_limit(limit)

@@ -111,6 +111,25 @@ def test_a_blob_that_a_session_begins_with_after_all_stays(
     assert verify_trail(state, models, MNIST).ok
 
 
+def test_no_session_can_begin_with_a_blob_that_is_just_going(state: StateStore):
+    refused = list[str]()
+
+    class Busy(MemoryModels):
+        def delete(self, digest: Digest) -> None:
+            if not refused:
+                with pytest.raises(Conflict, match="pruned") as error:
+                    state.add_session(session_info(genesis()), genesis())
+                refused.append(str(error.value))
+            super().delete(digest)
+
+    models = Busy()
+    for blob in (b"model of round 0 of mnist", b"j"):
+        models.put([blob])
+    assert collect(state, models, later(), delete=True).blobs == 2
+    assert len(refused) == 1
+    assert state.sessions() == [] == list(state.pruned_marks(""))
+
+
 def test_nothing_is_collected_beside_a_record_that_cannot_be_read(state: StateStore, models: ModelStore):
     build_trail(state, models, rounds=1)
     models.put([b"loose"])
@@ -129,9 +148,9 @@ def test_a_removed_session_leaves_what_others_need(state: StateStore, models: Mo
     state.add_model(ModelInfo(trail[0].record.model, 1, "the seed", "seed", 1.0))
     note = note_of("session_removed", MNIST)
     with pytest.raises(Conflict):
-        drop_session(state, models, MNIST, later(), note)
+        drop_session(state, models, MNIST, later(), note, later())
     state.set_session_state(MNIST, "finished", "", state.newest_term())
-    report = drop_session(state, models, MNIST, later(), note)
+    report = drop_session(state, models, MNIST, later(), note, later())
     assert (report.records, report.blobs, report.kept) == (4, 3, 1)
     assert [info.session for info in state.sessions()] == [OTHER]
     assert set(models.digests()) == {
@@ -141,7 +160,7 @@ def test_a_removed_session_leaves_what_others_need(state: StateStore, models: Mo
     (entry,) = state.identity.audit()
     assert (entry.entry.event, entry.entry.details["records"]) == ("session_removed", 4)
     with pytest.raises(NotFound):
-        drop_session(state, models, MNIST, later(), note)
+        drop_session(state, models, MNIST, later(), note, later())
 
 
 def test_a_damaged_session_can_be_removed_and_its_neighbours_blobs_are_safe(
@@ -154,9 +173,9 @@ def test_a_damaged_session_can_be_removed_and_its_neighbours_blobs_are_safe(
         state.import_session(state.session(session), [(2, digest_of(b"stored"), b"damaged")])
     before = set(models.digests())
     with pytest.raises(Damaged):
-        drop_session(state, models, MNIST, later(), note_of())
+        drop_session(state, models, MNIST, later(), note_of(), later())
     assert set(models.digests()) == before
-    assert drop_session(state, models, OTHER, later(), note_of()).blobs == 2
+    assert drop_session(state, models, OTHER, later(), note_of(), later()).blobs == 2
     assert collect(state, models, later()).blobs == 2
 
 
