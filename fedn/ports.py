@@ -345,7 +345,8 @@ class StateStore(Protocol):
     def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
         """Create a session with its round-0 record.
 
-        Raises Conflict if the id exists, and, in the same step, if the record's model is marked as pruned.
+        Raises Conflict if the id exists, and, in the same step, if the record's model is marked as pruned;
+        StaleTerm if a newer term was taken than the record's.
         """
 
     def set_session_state(self, session: SessionId, state: str, reason: str, term: int) -> None:

@@ -299,6 +299,8 @@ class Reducer:
             driver = self._driver(session)
             driver.stop("stopped by request")
             await driver.ended.wait()
+        elif (await asyncio.to_thread(self.state.session, session)).state in (RUNNING, PAUSED):
+            await self._end(session, "cancelled", "stopped by request")  # its creation was given up too late
         return await asyncio.to_thread(self.state.session, session)
 
     async def pause_session(self, session: SessionId) -> SessionInfo:

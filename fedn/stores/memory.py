@@ -56,6 +56,7 @@ class MemoryState:
     def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
         rules.check_genesis(info, genesis)
         with self._lock:
+            rules.check_term(genesis.record.term, self.leadership.term)
             if info.session in self._sessions:
                 raise rules.session_exists(info.session)
             if info.head.model in self._pruned:

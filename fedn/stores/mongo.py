@@ -57,7 +57,7 @@ class MongoState:
         added = {"_id": ObjectId(), **documents.session(info)}
 
         def add(work: Work) -> None:
-            self._fence(work)
+            rules.check_term(genesis.record.term, self._fence(work))
             if self._database["sessions"].find_one({"session": info.session}, session=work):
                 raise rules.session_exists(info.session)
             if self._database["pruned"].find_one({"_id": info.head.model}, session=work):

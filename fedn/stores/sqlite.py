@@ -65,6 +65,7 @@ class SqliteState:
     def add_session(self, info: SessionInfo, genesis: StoredRecord) -> None:
         rules.check_genesis(info, genesis)
         with self._database.write() as connection:
+            rules.check_term(genesis.record.term, newest_term(connection))
             if _exists(connection, info.session):
                 raise rules.session_exists(info.session)
             if _pruned(connection, info.head.model) is not None:

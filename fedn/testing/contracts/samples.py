@@ -12,6 +12,8 @@ from fedn.domain.round import GENESIS_PARENT, MergedPart, RoundRecord, StoredRec
 from fedn.domain.update import Absence, Contributor
 from fedn.ports import IdentityStore, ModelStore, SessionInfo, StateStore
 
+TERM = 99
+"""Of all records; later than any that a suite takes."""
 PLAN = Plan(rounds=3, seed=7, config={"epochs": 2, "rate": 0.5})
 
 
@@ -20,9 +22,9 @@ def blob_of(session: str, round: int) -> bytes:
     return f"model of round {round} of {session}".encode()
 
 
-def genesis(session: str = "mnist") -> StoredRecord:
-    """A session's round 0."""
-    return _stored(session, 0, GENESIS_PARENT, {})
+def genesis(session: str = "mnist", **changes: Any) -> StoredRecord:
+    """A session's round 0; ``changes`` make it a different one."""
+    return _stored(session, 0, GENESIS_PARENT, changes)
 
 
 def successor(parent: StoredRecord, **changes: Any) -> StoredRecord:
@@ -90,7 +92,7 @@ def _stored(session: str, round: int, parent: Digest, changes: Mapping[str, Any]
     values: dict[str, Any] = {
         "session": SessionId(session), "round": round, "parent": parent, "base_model": digest_of(base),
         "model": digest_of(model), "model_size": len(model), "plan": PLAN.as_dict(),
-        "plan_digest": PLAN.digest, "term": 1, "committed_at": 100.0 + round,
+        "plan_digest": PLAN.digest, "term": TERM, "committed_at": 100.0 + round,
     }  # fmt: skip
     if round > 0:
         values |= {"parts": (_part(round),), "refused": (Absence(ClientId("late"), "stale_round"),)}

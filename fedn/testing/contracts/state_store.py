@@ -156,6 +156,11 @@ class StateStoreContract(StateKeepingContract):
         store.commit_round(second, new)
         with pytest.raises(StaleTerm):
             store.commit_round(second, old)
+        begun = genesis("too-late", term=old)
+        with pytest.raises(StaleTerm):
+            store.add_session(session_info(begun), begun)
+        with pytest.raises(NotFound):
+            store.session(begun.record.session)
 
     def test_sessions_do_not_meet(self, store: StateStore, first: StoredRecord) -> None:
         other = genesis("other")
