@@ -117,7 +117,7 @@ class MongoSet:
         members = [{"_id": k, "host": each.address} for k, each in enumerate(self.servers)]
         config = {"_id": "rs0", "members": members, "settings": QUICK}
         first = self.servers[0]
-        until(lambda: self._answers(first))
+        until(lambda: all(map(self._answers, self.servers)))  # it asks them all
         with self.client(first) as client:
             client.admin.command("replSetInitiate", config)
         self.primary()
