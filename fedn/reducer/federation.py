@@ -42,6 +42,7 @@ from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
 from fedn.reducer.numerics import check_numerics
 from fedn.reducer.peers import Hooks, Peer, longest_gone
 from fedn.reducer.records import ack_from_record, settle_from_record
+from fedn.reducer.retelling import about
 from fedn.reducer.scores import check_stop
 
 log = logging.getLogger("fedn.reducer")
@@ -146,7 +147,9 @@ class Reducer:
             self._changed.clear()
             await self._changed.wait()
         for info in unfinished:
-            self._observer.observe(Observed("session_recovered", _about(info)))
+            self._observer.observe(
+                Observed("session_recovered", about(info, info.head.round, info.head.model))
+            )
             self._begin(info)
 
     def _begin(self, info: SessionInfo) -> asyncio.Task[Exception | None]:
@@ -286,7 +289,7 @@ class Reducer:
         ))  # fmt: skip
         info = SessionInfo(session, name[:200] or session, plan, RUNNING, "", now, head_of(genesis))
         await asyncio.to_thread(self.state.add_session, info, genesis)
-        self._observer.observe(Observed("session_started", _about(info)))
+        self._observer.observe(Observed("session_started", about(info, info.head.round, info.head.model)))
         return info
 
     async def stop_session(self, session: SessionId) -> SessionInfo:
@@ -459,13 +462,6 @@ class Reducer:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             log.error("reducer task failed: %s", error, exc_info=error)
-
-
-def _about(info: SessionInfo) -> dict[str, Any]:
-    """What the beginning of a session is told with, the first one or after a restart."""
-    head, plan = info.head, info.plan
-    return {"session": info.session, "name": info.name, "round": head.round, "rounds": plan.rounds,
-            "model": head.model, "plan": plan.as_dict()}  # fmt: skip
 
 
 def newest_seed(state: StateStore) -> Digest:
