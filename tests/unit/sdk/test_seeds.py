@@ -84,7 +84,7 @@ def test_a_keras_model_which_can_be_called_but_is_no_function():
     assert read_file(memoryview(file))["dense/kernel"].shape == (3, 2)
 
 
-@pytest.mark.parametrize("wrong", [3, [1.0], object(), None], ids=repr)
+@pytest.mark.parametrize("wrong", [3, [1.0], object(), None], ids=lambda wrong: type(wrong).__name__)
 def test_what_is_no_model_is_named(wrong: Any):
     with pytest.raises(InvalidModel, match="is of no framework that is known"), gathered(wrong):
         pass
