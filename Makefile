@@ -20,7 +20,7 @@ SANDBOX_FLAGS := $(if $(EXAMPLE),--example $(EXAMPLE)) $(if $(ROUNDS),--rounds $
 CHAOS_FLAGS := $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
 .DEFAULT_GOAL := help
-.PHONY: help dev check test fuzz sandbox proto proto-check golden format bench chaos mutants search env rehearse dist clean
+.PHONY: help dev check test fuzz sandbox proto proto-check golden format bench chaos mutants search env rehearse screenshots dist clean
 
 help: ## List these commands
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,8 @@ check: $(VENV)/.dev proto-check ## Format, lint, types, layers, generated code, 
 	$(BIN)/lint-imports --no-logo
 	@$(PY) .ci/audit.py
 
-test: $(VENV)/.dev ## Run the tests
-	$(PY) -m pytest $(ARGS)
+test: $(VENV)/.dev ## Run the tests (TOGETHER= how many at once; most of them wait for processes, not for the processor)
+	$(PY) -m pytest -n $(or $(TOGETHER),3) --dist worksteal $(ARGS)
 
 fuzz: $(VENV)/.dev ## Hostile inputs for everything that reads what others send (RUNS=10000, SEED=)
 	@$(INSTALL) atheris || echo "atheris can't be installed here"
@@ -84,6 +84,9 @@ env: ## Write .env for the containers: .env.example with a random password behin
 
 rehearse: $(VENV)/.dev ## Run the containers' own files without an engine, and train with them (needs root)
 	@exec $(PY) tests/rehearsal/rehearse.py $(ARGS)
+
+screenshots: $(VENV)/.dev ## Take the pictures in docs/images anew (needs Chromium)
+	@exec $(PY) tests/browser/screenshots.py
 
 dist: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(PY) -m build --no-isolation

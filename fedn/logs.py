@@ -13,8 +13,12 @@ import logging
 import re
 import sys
 import traceback
+from collections import deque
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import Any, Self, TextIO
+
+from fedn.domain.hosts import MAX_LINES, known_lines
+from fedn.domain.messages import LogLine
 
 CONTEXT = ("session", "round", "combiner", "client")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -74,6 +78,51 @@ def context_of(record: logging.LogRecord) -> dict[str, Any]:
     extra = {key: value for key, value in vars(record).items() if key not in _STANDARD}
     first = {key: extra.pop(key) for key in CONTEXT if key in extra}
     return first | dict(sorted(extra.items()))
+
+
+class Kept(logging.Handler):
+    """The last lines of fedn's own log, in memory, to be shown elsewhere: no tracebacks, nobody else's lines.
+
+    Attached inside the block; safe to read from any thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._lines: deque[LogLine] = deque(maxlen=MAX_LINES)
+        self._fresh = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            fields = "".join(f" {key}={_plain(value)}" for key, value in context_of(record).items())
+            text = _blotted(_one_line(record.getMessage()) + fields)
+        except Exception:  # as every handler does: a line that can't be made is no reason to fail
+            self.handleError(record)
+            return
+        self._lines.append(LogLine(record.created, record.levelname.lower(), text))
+        self._fresh = min(self._fresh + 1, MAX_LINES)
+
+    def all(self) -> tuple[LogLine, ...]:
+        """What there is, oldest first."""
+        with self._locked():
+            return known_lines(tuple(self._lines))
+
+    def fresh(self) -> tuple[LogLine, ...]:
+        """What has come since the last time that this was asked."""
+        with self._locked():
+            lines = tuple(self._lines)[len(self._lines) - self._fresh :]
+            self._fresh = 0
+        return known_lines(lines)
+
+    def _locked(self) -> Any:
+        assert self.lock is not None
+        return self.lock
+
+    def __enter__(self) -> Self:
+        logging.getLogger("fedn").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("fedn").removeHandler(self)
 
 
 class PlainLines(logging.Formatter):

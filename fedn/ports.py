@@ -171,12 +171,13 @@ class SessionInfo:
 
 @dataclass(frozen=True, slots=True)
 class CombinerInfo:
-    """A combiner as it last registered."""
+    """A combiner as it last registered, and since when it drains (Unix time; 0: it does not)."""
 
     combiner: CombinerName
     address: str
     incarnation: str
     registered_at: float
+    drained_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +190,21 @@ class MetricRow:
     client: ClientId
     examples: int
     metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """Something that happened, as it is told and kept. ``number`` is its address; ``at`` is Unix time.
+
+    ``session`` is '' and ``round`` -1 where it is of none; ``fields``, plain JSON, has both again if it is.
+    """
+
+    number: int
+    at: float
+    event: str
+    session: str
+    round: int
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,8 +397,29 @@ class StateStore(Protocol):
     def metrics(self, session: SessionId, after: int = -1, limit: int = 10_000) -> Sequence[MetricRow]:
         """Rows of rounds > after, by round, kind, client."""
 
+    def add_events(self, rows: Sequence[EventRow], term: int | None = None) -> None:
+        """Idempotent by number: the last one stays. Raises InvalidInput if fields are no JSON.
+
+        With a ``term``, StaleTerm if a newer one was taken.
+        """
+
+    def events(
+        self, after: int = 0, limit: int = 1000, session: str = "", round: int | None = None,
+        names: Collection[str] = (), newest: bool = False, before: int | None = None,
+    ) -> Sequence[EventRow]:  # fmt: skip
+        """Of those with after < number < before that match, the first ``limit``, or with ``newest`` the last.
+
+        Oldest first in any case. No ``names``: all. Raises Damaged for rows that can't be read.
+        """
+
+    def trim_events(self, keep: int) -> None:
+        """Drop all but the ``keep`` newest."""
+
+    def forget_events(self, client: ClientId, name: str = "") -> int:
+        """Drop a client's events, and its id and ``name`` from the others; returns in how many it was."""
+
     def remove_session(self, session: SessionId) -> None:
-        """Drop a session with its records and metrics; other sessions are as they were.
+        """Drop a session with its records, metrics and events; other sessions are as they were.
 
         Raises Conflict unless its state is one of `fedn.domain.round.OVER`, which is seen in the same step
         as it goes. What breaks off leaves a session that this can be called for again; NotFound says that
@@ -525,6 +562,8 @@ class CombinerLink(Protocol):
 
     async def settle(self, command: m.SettleUpdate) -> None: ...
 
+    async def drain(self, command: m.DrainRequest) -> None: ...
+
     async def close(self) -> None: ...
 
 
@@ -636,7 +675,7 @@ class Trained:
 
 __all__ = [
     "Aggregator", "BlobInfo", "Buffer", "ClientLink", "ClientSelector", "CombinerInfo", "CombinerLink",
-    "Dial", "Exporter", "Helper", "IdentityStore", "Journal", "Leadership", "Lease", "MetricRow",
+    "Dial", "EventRow", "Exporter", "Helper", "IdentityStore", "Journal", "Leadership", "Lease", "MetricRow",
     "ModelInfo", "ModelStore", "Observed", "Observer", "PackageInfo", "PartHeader", "Presigning",
     "ReducerLink", "Remembering", "ServerOptimizer", "SessionInfo", "StateStore", "Tensors", "Trained",
     "Trainer", "Vector",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 
@@ -200,7 +201,7 @@ def listing(at: Where, as_json: bool) -> None:
 @click.argument("digest", metavar="PACKAGE")
 @remote
 def show(digest: str, at: Where, as_json: bool) -> None:
-    """Show a package that the reducer has: what it can do, its hyperparameters and what it requires.
+    """Show a package that the reducer has: what it can do, what it requires, and who runs it.
 
     PACKAGE is any beginning or end of its digest that no other has, or its name: the newest of that name.
 
@@ -210,12 +211,50 @@ def show(digest: str, at: Where, as_json: bool) -> None:
     from fedn.packages.manifest import manifest_from
 
     with connect(at) as reducer:
-        info = reducer.get(f"/packages/{reducer.package(digest)}")
+        info = reducer.get(f"/packages/{reducer.package(digest)}/info")
     if as_json:
         screen.put_json(info)
     else:
-        uploaded = {"uploaded": screen.moment(info["created_at"])}
-        _pairs(info["digest"], info["size"], manifest_from(info["manifest"]), uploaded)
+        more = {"uploaded": screen.moment(info["created_at"])}
+        if sessions := [f"{one['name'] or one['session']} ({one['state']})" for one in info["sessions"]]:
+            more["sessions"] = ", ".join(sessions[:10]) + (", …" if len(sessions) > 10 else "")
+        _pairs(info["digest"], info["size"], manifest_from(info["manifest"]), more)
+
+
+@package.command()
+@click.argument("digest", metavar="PACKAGE")
+@click.argument("path", metavar="[FILE]", required=False)
+@remote
+def files(digest: str, path: str | None, at: Where, as_json: bool) -> None:
+    """List the files in a package that the reducer has, or print the text of one.
+
+    PACKAGE is any beginning or end of its digest that no other has, or its name: the newest of that name.
+
+    \b
+    Examples:
+      fedn package files mnist-keras
+      fedn package files mnist-keras app.py
+    """
+    from fedn.cli.rest_client import connect
+    from fedn.packages.paths import check_path
+
+    if path is not None:
+        check_path(path)  # it becomes one of an address
+    with connect(at) as reducer:
+        whole = reducer.package(digest)
+        if path is not None:
+            with reducer.stream(f"/packages/{whole}/files/{quote(path)}", {}) as answer:
+                text = answer.read().decode()
+        else:
+            told = reducer.get(f"/packages/{whole}/files")
+    if path is None:
+        rows = [(one["path"], screen.bytes_of(one["size"])) for one in told["files"]]
+        screen.put_json(told) if as_json else screen.table(("File", "Size"), rows, "")
+    elif as_json:
+        screen.put_json({"digest": whole, "path": path, "text": text})
+    else:
+        lines = text.replace("\r\n", "\n").split("\t")
+        click.echo("\t".join(map(screen.clean, lines)), nl=False)
 
 
 @package.command()

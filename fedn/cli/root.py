@@ -41,6 +41,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "package": ("fedn.cli.package:package", "Create, check, upload and download compute packages."),
     "run": ("fedn.cli.run:run", "Run a compute package here, as a client would."),
     "session": ("fedn.cli.session:session", "Start, list, watch, pause, resume and stop sessions."),
+    "why": ("fedn.cli.why:why", "Say why a session waits, is slow, or ended as it did."),
+    "events": ("fedn.cli.events:events", "Show what happened, and what happens."),
     "trail": ("fedn.cli.trail:trail", "Show and verify the model trail of a session; prune models."),
     "store": ("fedn.cli.store:store", "Check, measure, clean up and move the stores; delete a session."),
     "network": ("fedn.cli.network:network", "Make a network's identity; list and revoke its members."),

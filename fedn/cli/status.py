@@ -13,7 +13,12 @@ from fedn.domain.errors import Unavailable
 
 @click.command()
 @remote
-@click.option("-v", "--verbose", is_flag=True, help="Show every gauge, not only those above half.")
+@click.option(
+    "-v",
+    "--verbose",
+    is_flag=True,
+    help="Show machines, traffic, and every gauge, not only those above half.",
+)
 def status(at: Where, as_json: bool, verbose: bool) -> None:
     """Show the reducer, its combiners and their clients, and the sessions.
 
@@ -53,14 +58,13 @@ def _draw(
     for words in _gauges(network, verbose):
         tree.add(Text(screen.clean(words)))
     for combiner in network["combiners"]:
-        count = screen.counted(len(combiner["clients"]), "client")
-        live = f"live, {count}" if combiner["live"] else "out of reach"
-        line = f"combiner {combiner['combiner']}  {combiner['address']}  {live}"
+        line = f"combiner {combiner['combiner']}  {combiner['address']}  {state_of(combiner)}"
         branch = tree.add(Text(screen.clean(line), style="" if combiner["live"] else "red"))
-        for words in _gauges(combiner, verbose):
+        for words in _about(combiner, verbose) + _gauges(combiner, verbose):
             branch.add(Text(screen.clean(words)))
         for client in combiner["clients"]:
-            branch.add(Text(screen.clean(f"client {client['name'] or client['client']}  {client['client']}")))
+            line = f"client {client['name'] or client['client']}  {client['client']}"
+            branch.add(Text(screen.clean("  ".join([line, *_about(client, verbose)]))))
     if not network["combiners"]:
         tree.add("no combiner; start one with `fedn combiner start`")
     for item in sessions[:10]:
@@ -69,6 +73,32 @@ def _draw(
         name = "" if item["name"] == item["session"] else f"  {item['name']}"
         tree.add(Text(screen.clean(f"session {item['session']}{name}  {item['state']}{reason}, {head}")))
     screen.console().print(tree)
+
+
+def state_of(combiner: dict[str, Any]) -> str:
+    """In words: whether it is here, drains, how many clients it has, and where those went that it had."""
+    count = screen.counted(len(combiner["clients"]), "client")
+    had = combiner.get("had", {"moved": {}, "gone": 0})  # a reducer of another version says nothing of them
+    places = [f"{moved} moved to {place}" for place, moved in sorted(had["moved"].items())]
+    places += [f"{had['gone']} attached nowhere"] if had["gone"] else []
+    if combiner["live"] and combiner.get("draining"):
+        return ", ".join([f"draining, {count} still there", *places])
+    if combiner["live"]:
+        return f"live, {count}"
+    seen = f" since {screen.moment(combiner['seen_at'])}" if combiner.get("seen_at") else ""
+    drained = [" (draining)"] if combiner.get("draining") else []
+    return ", ".join(["out of reach" + seen + "".join(drained), *places])
+
+
+def _about(holder: dict[str, Any], verbose: bool) -> list[str]:
+    """Machine and traffic, in words; nothing unless asked for."""
+    if not verbose or not (host := holder.get("host")):
+        return []
+    words = [host["system"], f"Python {host['python']}" if host["python"] else "", host["runs"]]
+    words += [f"fedn {host['fedn']}" if host["fedn"] else "", screen.counted(host["cpus"], "cpu")]
+    words += [f"memory {screen.bytes_of(host['memory'])}" if host["memory"] else ""]
+    words += [f"received {screen.bytes_of(holder['received'])}, sent {screen.bytes_of(holder['sent'])}"]
+    return [", ".join(filter(None, words))]
 
 
 def _gauges(holder: dict[str, Any], verbose: bool) -> list[str]:

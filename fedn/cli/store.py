@@ -189,12 +189,13 @@ def delete_session(session_id: str, yes: bool, places: Places, as_json: bool) ->
         )
 
 
-@store.command("forget-client", short_help="Remove a client's metrics and name.")
+@store.command("forget-client", short_help="Remove a client's metrics, events and name.")
 @click.argument("client")
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @on_stores
 def forget_client(client: str, yes: bool, places: Places, as_json: bool) -> None:
-    """Remove what a client reported and is called: its metrics in every session, its name and labels.
+    """Remove what a client reported and is called: its metrics in every session, its events, its name and
+    labels.
 
     Its id stays in the records and in the audit log, which are chained and are not rewritten; there it is a
     pseudonym without a name. What its updates did to the models stays in the models. Stop or revoke the
@@ -211,13 +212,14 @@ def forget_client(client: str, yes: bool, places: Places, as_json: bool) -> None
     known = ClientId(check_id("client", client))
     with opened(places, write=True) as (state, _):
         if not yes:
-            confirm(f"Remove the metrics, name and labels of client {known} for good?")
+            confirm(f"Remove the metrics, events, name and labels of client {known} for good?")
         report = forgetting.forget_client(state, known, noted("client_forgotten", known))
     if as_json:
         screen.put_json(asdict(report))
         return
     also = ", its name and its labels" if report.named else ""
-    click.echo(f"Removed {screen.counted(report.metrics, 'metric row')} of {known}{also}.")
+    rows = f"{screen.counted(report.metrics, 'metric row')} and {screen.counted(report.events, 'event')}"
+    click.echo(f"Removed {rows} of {known}{also}.")
 
 
 @store.command(short_help="Move a network, or back it up.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fedn.cli import screen
 from fedn.client.apps import find
 from fedn.domain.errors import InvalidInput, LinkBroken
+from fedn.reducer.exporting import Format, write_as
 from fedn.sdk import transfers
 from fedn.sdk.seeds import Source, gathered
 
@@ -55,7 +56,7 @@ def _told(bar: Progress, what: str) -> transfers.Told:
 def fetch(reducer: Reducer, digest: str, target: Path, force: bool, as_json: bool) -> int:
     """Download a blob; returns its size. What came before a break is gone on with the next time."""
     if target.exists() and not force:
-        raise InvalidInput(str(target), "is there already", "give another name with -o, or --force")
+        raise _is_there(target)
     try:
         with screen.transfer(as_json) as bar:
             return transfers.fetch(reducer, digest, target, _told(bar, f"downloading {digest[:12]}"))
@@ -63,3 +64,29 @@ def fetch(reducer: Reducer, digest: str, target: Path, force: bool, as_json: boo
         if transfers.part_of(target, digest).exists():
             screen.note("What came so far is kept; the same command goes on from there.")
         raise
+
+
+def fetch_as(wanted: Format, reducer: Reducer, digest: str, target: Path, force: bool, as_json: bool) -> int:
+    """As `fetch`, in another form that is made here, so that what is made of is checked; returns its size."""
+    if wanted.format == "safetensors":
+        return fetch(reducer, digest, target, force, as_json)
+    if target.exists() and not force:
+        raise _is_there(target)
+    raw = target.with_name(f".{target.name}.safetensors")
+    aside = target.with_name(f".{target.name}.part")
+    fetch(reducer, digest, raw, True, as_json)
+    try:
+        with raw.open("rb") as source, aside.open("wb") as made:
+            write_as(wanted, source, made)
+        size = aside.stat().st_size
+        aside.replace(target)
+        return size
+    except OSError as error:
+        raise InvalidInput(str(target), f"can't be written ({error.strerror})", "check the path") from None
+    finally:
+        raw.unlink(missing_ok=True)
+        aside.unlink(missing_ok=True)
+
+
+def _is_there(target: Path) -> InvalidInput:
+    return InvalidInput(str(target), "is there already", "give another name with -o, or --force")

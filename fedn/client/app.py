@@ -31,6 +31,7 @@ from fedn.domain.identity import Role
 from fedn.domain.ids import ClientId, CombinerName
 from fedn.domain.messages import ClientInfo
 from fedn.domain.slots import numbered
+from fedn.helpers.host import this_host
 from fedn.identity.credentials import Wallet
 from fedn.identity.entering import Applicant, enter
 from fedn.ports import Observed, Observer, Trainer
@@ -169,12 +170,14 @@ async def serve(
     observer: Observer | None = None,
 ) -> None:  # fmt: skip
     """Join, attach and work until ``stop`` is set. ``observer`` is told what happens, else the log."""
-    await first_of(stop, _serve(settings, state, ledger, trainer, observer or LogObserver()))
+    with logs.Kept() as kept:
+        await first_of(stop, _serve(settings, state, ledger, trainer, observer or LogObserver(), kept))
 
 
 async def _serve(
-    settings: ClientSettings, state: StateDir, ledger: Ledger, trainer: Trainer, observer: Observer
-) -> None:
+    settings: ClientSettings, state: StateDir, ledger: Ledger, trainer: Trainer, observer: Observer,
+    kept_log: logs.Kept,
+) -> None:  # fmt: skip
     notes = Notes(ledger, settings.reducer)
     hours = parse_hours("hours", settings.hours)
     allowed = Allowed(settings.sessions, settings.allow, hours, settings.leave_within)
@@ -185,12 +188,14 @@ async def _serve(
     wallet = member.wallet if member else None
     reducer = HttpReducer(settings.reducer, wallet, settings.ca_bundle)
     kept = state.kept if settings.keep_updates else None
+    host = this_host("app" if settings.app else "packages")
     client = Client(
-        ClientInfo(state.client, state.name), reducer, Dial(wallet, settings.insecure),
+        ClientInfo(state.client, state.name, host), reducer, Dial(wallet, settings.insecure),
         trainer, FileJournal(state.journal, settings.journal_bytes, kept),
         file_cache(state.models, settings.cache_models, IN_MEMORY_BYTES), observer,
         settings.combiner, ready=member.fresh if member else None,
         owner=Owner(allowed, state.paused), notes=notes,
+        log_lines=kept_log.fresh if settings.share_log else tuple,
     )  # fmt: skip
     log.info("client is up", extra={"client": state.client})
     try:

@@ -13,6 +13,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from typing import assert_never
 
@@ -76,10 +77,12 @@ class Client:
         ready: Callable[[], Awaitable[None]] | None = None,
         owner: Owner | None = None,
         notes: Notes | None = None,
+        log_lines: Callable[[], tuple[m.LogLine, ...]] = tuple,
     ) -> None:
         """``ready`` is awaited before each dialling; what it raises is as if nobody had answered.
 
-        Without ``owner`` everything is allowed at any time, without ``notes`` no ledger is kept.
+        Without ``owner`` everything is allowed at any time, without ``notes`` no ledger is kept. What
+        ``log_lines`` gives is told to the network.
         """
         self.info = info
         self._reducer = reducer
@@ -92,6 +95,7 @@ class Client:
         self._ready = ready or _always
         self._owner = owner or Owner()
         self._notes = notes or Notes()
+        self._log_lines = log_lines
         self._state = ev.State(over=journal.past())
         self._link: ClientLink | None = None
         self._at = m.Assignment(CombinerName(""), "")
@@ -178,7 +182,7 @@ class Client:
         await self._ready()
         link = self._dial(assignment.address, assignment.combiner)
         self._outbox = asyncio.Queue(OUTBOX)
-        self._send(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name))
+        self._send(m.Hello(PROTOCOL_VERSION, self.info.client, self.info.name, self.info.host))
         welcomed = False
         meanwhile: list[asyncio.Task[None]] = []
         try:
@@ -213,11 +217,13 @@ class Client:
         self._observer.observe(Observed("detached", {"combiner": assignment.combiner}))
 
     async def _beat(self, seconds: float) -> None:
-        """While anything is under way the combiner hears of it; at rest nothing is said."""
+        """While anything is under way the combiner hears of it; at rest only what was logged is said."""
         while True:
             await asyncio.sleep(seconds)
             if self._state.under_way:
                 self._send(m.Beat())
+            if lines := self._log_lines():
+                self._send(m.LogShared(lines))
 
     async def _leave(self, limit: asyncio.Timeout) -> None:
         """Once its owner wants it away: take nothing new, let what is under way be settled, and go."""
@@ -396,7 +402,7 @@ class Client:
         if self._link is None:
             raise LinkBroken("detached before the model came")
         await self._notes.fetching(request, self._at)
-        async for chunk in self._link.fetch_model(request):
+        async for chunk in self._link.fetch_model(replace(request, client=self.info.client)):
             yield chunk
 
     async def _keep(self, header: UpdateHeader, file: bytes) -> ev.Event:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -187,7 +188,7 @@ def _described(message: m.ClientMessage) -> tuple[str, dict[str, Any]]:
     match message:
         case m.Hello():
             details = {"client": message.client, "name": message.name[:64], "protocol": message.protocol}
-            return "hello_said", {"details": details}
+            return "hello_said", {"details": details | {"host": asdict(message.host)}}
         case m.UpdateOffered(header, inline):
             details = {
                 "update_size": header.size, "inline": bool(inline), "examples": header.examples,
@@ -208,6 +209,8 @@ def _described(message: m.ClientMessage) -> tuple[str, dict[str, Any]]:
         case m.TaskFailed():
             details = {"task": str(message.kind), "reason": message.reason[:MAX_TEXT]}
             return "failure_told", {"session": message.session, "round": message.round, "details": details}
+        case m.LogShared(lines):
+            return "log_shared", {"details": {"lines": len(lines)}}
         case m.Beat():
             raise AssertionError("beats are counted")
 

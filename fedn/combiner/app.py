@@ -13,18 +13,19 @@ from fedn.combiner.driver import Combiner
 from fedn.combiner.limits import Limits
 from fedn.combiner.links import keep_registered
 from fedn.combiner.service import add_services
-from fedn.config import CombinerSettings
+from fedn.config import CombinerSettings, is_loopback
 from fedn.domain.errors import InvalidConfig, Revoked
 from fedn.domain.identity import Role
 from fedn.domain.ids import PROTOCOL_VERSION, CombinerName
 from fedn.domain.messages import Registration
+from fedn.helpers.host import this_host
 from fedn.identity.credentials import Wallet
 from fedn.identity.entering import Applicant, enter
 from fedn.running import first_of, run_until_signalled
 from fedn.stores.cache import file_cache
 from fedn.wire.channel import new_server
 from fedn.wire.reducer_link import HttpReducer
-from fedn.wire.security import server_credentials
+from fedn.wire.security import https_server_context, server_credentials
 from fedn.wire.store_link import StoreLink
 
 log = logging.getLogger("fedn.combiner")
@@ -55,10 +56,11 @@ async def serve(settings: CombinerSettings, stop: asyncio.Event) -> None:
         problem = f"is missing, and nobody can reach {settings.host}"
         raise InvalidConfig("advertise", problem, "give the host:port that others are to use")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    await first_of(stop, _serve(settings))
+    with logs.Kept() as kept:
+        await first_of(stop, _serve(settings, kept if settings.share_log else None))
 
 
-async def _serve(settings: CombinerSettings) -> None:
+async def _serve(settings: CombinerSettings, shared: logs.Kept | None) -> None:
     me = Applicant(Role.COMBINER, settings.name, settings.name, settings.data_dir / "identity")
     member = await enter(settings.reducer, settings.token, me, settings.ca_bundle)
     wallet = member.wallet if member else None
@@ -69,23 +71,46 @@ async def _serve(settings: CombinerSettings) -> None:
     )  # fmt: skip
     reducer = HttpReducer(settings.reducer, wallet, settings.ca_bundle, StoreLink(settings.store_ca_bundle))
     models = file_cache(settings.data_dir / "models", CACHED_MODELS)
-    combiner = Combiner(CombinerName(settings.name), reducer, models, settings.data_dir, limits)
+    combiner = Combiner(
+        CombinerName(settings.name), reducer, models, settings.data_dir, limits, this_host(), shared
+    )
     server = new_server()
     checks = add_services(server, combiner)
+    metrics: asyncio.Server | None = None
     try:
         port = _listen(server, settings, wallet)
         address = settings.advertise or f"{settings.host}:{port}"
         await server.start()
         await checks.set("", health_pb2.HealthCheckResponse.SERVING)
+        metrics = await _metrics(settings, combiner, wallet)
         log.info("combiner is up at %s", address, extra={"combiner": combiner.name})
         registration = Registration(PROTOCOL_VERSION, combiner.name, address, combiner.incarnation)
         registered = keep_registered(reducer, registration, combiner.revoke, member.fresh if member else None)
         await first_of(asyncio.Event(), registered, *([member.keep()] if member else []))
     finally:
+        if metrics:
+            metrics.close()
         await checks.enter_graceful_shutdown()
         await combiner.close()
         await server.stop(STOP_SECONDS)
         await reducer.close()
+
+
+async def _metrics(
+    settings: CombinerSettings, combiner: Combiner, wallet: Wallet | None
+) -> asyncio.Server | None:
+    """The listener for Prometheus, where it is wanted. Raises InvalidConfig."""
+    if not settings.metrics_port:
+        return None
+    try:
+        from fedn.combiner.prometheus import Listener
+    except ModuleNotFoundError as error:
+        remedy = "pip install '.[combiner]' in fedn's source tree"
+        raise InvalidConfig("metrics_port", f"needs {error.name}, which is not installed", remedy) from None
+    beyond = wallet is not None and not is_loopback(settings.metrics_host)
+    tls = https_server_context(wallet) if wallet and beyond else None
+    listener = Listener(combiner.measured, combiner.check_admitted)
+    return await listener.listen(settings.metrics_host, settings.metrics_port, tls)
 
 
 def _listen(server: grpc.aio.Server, settings: CombinerSettings, wallet: Wallet | None) -> int:

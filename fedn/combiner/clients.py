@@ -84,9 +84,9 @@ class Clients:
         if attachment := self._attached.get(client):
             attachment.send(message)
 
-    def end_all(self) -> None:
+    def end_all(self, error: FednError | None = None) -> None:
         for attachment in self._attached.values():
-            attachment.end()
+            attachment.end(error)
 
     def __contains__(self, client: object) -> bool:
         return client in self._attached
@@ -128,13 +128,14 @@ class Parked:
         self._offers[header.client] = {**own, key: header}
         return True
 
-    def drop(self, client: ClientId, session: SessionId, round_: int) -> None:
-        """It is decided."""
+    def drop(self, client: ClientId, session: SessionId, round_: int) -> bool:
+        """It is decided; returns whether it was here."""
         own = self._offers.get(client, {})
-        if own.pop((session, round_), None):
-            self._count -= 1
+        here = own.pop((session, round_), None) is not None
+        self._count -= here
         if not own:
             self._offers.pop(client, None)
+        return here
 
     def leave(self, client: ClientId) -> None:
         """The client is gone, and its offers with it."""

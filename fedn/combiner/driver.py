@@ -20,6 +20,7 @@ from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
 from fedn.combiner.admission import Places
 from fedn.combiner.clients import Parked
+from fedn.combiner.counts import Measured, UpdateCounts
 from fedn.combiner.entrance import Entrance, Hooks
 from fedn.combiner.gauges import tell
 from fedn.combiner.limits import Limits
@@ -33,6 +34,7 @@ from fedn.combiner.validations import Validations
 from fedn.domain import messages as m
 from fedn.domain.errors import InvalidInput, LinkBroken, NotFound, StaleTerm, Unavailable
 from fedn.domain.gauges import Gauges
+from fedn.domain.hosts import known_lines
 from fedn.domain.identity import Principal, Role
 from fedn.domain.ids import (
     PROTOCOL_VERSION,
@@ -46,6 +48,7 @@ from fedn.domain.ids import (
 from fedn.domain.model import INLINE_BYTES, layout_of
 from fedn.domain.round import RoundSpec, ValidationSpec, check_deadline
 from fedn.domain.update import UpdateHeader, check_header, check_report
+from fedn.logs import Kept
 from fedn.ports import Aggregator, Buffer, ReducerLink
 from fedn.stores.cache import ModelCache
 from fedn.wire.chunks import split
@@ -64,10 +67,14 @@ class Combiner:
         models: ModelCache,
         spool: Path,
         limits: Limits,
+        host: m.Host = m.UNSAID,
+        log: Kept | None = None,
     ) -> None:
+        """``host`` and ``log`` are shown to people; without, there is nothing to see."""
         self.name = name
         self.incarnation = Incarnation(secrets.token_hex(8))
         self.limits = limits
+        self._host, self._log = host, log
         gauges = self._gauges = Gauges()
         hooks = Hooks(self._arrived, self._said, self._left, self._expected)
         self._entrance = Entrance(name, self.incarnation, limits, gauges, hooks)
@@ -83,6 +90,7 @@ class Combiner:
         self._validations = Validations(models, reducer, limits, gauges, self._clients.send)
         self._aggregators: dict[str, Aggregator] = {}
         self._watchers = Listeners[m.CombinerEvent]()
+        self._updates = UpdateCounts()
         gauges.add("events", MAX_BEHIND, self._behind)
         self._telling: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,6 +106,9 @@ class Combiner:
         with self._watchers.subscribe() as events:
             yield self._snapshot()
             yield m.GaugesChanged(self._gauges.read())
+            yield self._entrance.traffic.everything()
+            if self._log and (lines := self._log.all()):
+                yield m.LinesLogged("", lines)
             for header in self._parked:
                 yield m.ReleaseRequested(header)
             async for event in events:
@@ -114,10 +125,10 @@ class Combiner:
             yield m.RoundAborted(self._parts.over(spec))
             return
         with run.listeners.subscribe() as events:
-            past, ending = list(run.received), run.ending  # what comes from now on is in ``events``
+            past, ending = run.past, run.ending  # what comes from now on is in ``events``
             yield m.RoundOpened(self.incarnation, spec.part, tuple(run.state.ledger.entries))
-            for received in past:
-                yield received
+            for said in past:
+                yield said
             if ending is not None:
                 yield ending
                 return
@@ -182,7 +193,7 @@ class Combiner:
         if run is None or not mc.admits(run.state):
             return m.AdmitAnswer(admitted=False)
         client = command.client
-        self._parked.drop(client, command.session, command.round)
+        run.watch.listed(client, trained=self._parked.drop(client, command.session, command.round))
         self._decide(run, ev.ClientAdmitted(client, client in self._clients, self._now()))
         return m.AdmitAnswer(admitted=True)
 
@@ -192,9 +203,12 @@ class Combiner:
         self._settle(command.client, command.session, command.round, command.counted, command.reason)
 
     async def drain(self, command: m.DrainRequest) -> None:
-        """Take no new clients and send the attached ones elsewhere; open rounds go on without them."""
+        """Take no new clients and send the attached ones elsewhere; open rounds go on without them.
+
+        Or, when that is over, take clients again.
+        """
         self._adopt(command.term)
-        self._entrance.drain(command.reason or "this combiner is draining")
+        self._entrance.drain("" if command.over else command.reason or "this combiner is draining")
 
     # --- asked by clients --------------------------------------------------------------------------
 
@@ -209,9 +223,11 @@ class Combiner:
 
     async def fetch_model(self, request: m.FetchRequest, who: Principal = ANYBODY) -> AsyncIterator[Buffer]:
         """A model of an open round or validation, from the cache. Raises NotFound, Busy, Revoked."""
-        async with self._fetches.taken(who.name if who.role is Role.CLIENT else ""):
+        client = who.name if who.role is Role.CLIENT else ""
+        async with self._fetches.taken(client):
             for chunk in self._models.read(request.digest, request.offset):
                 self._entrance.members.check(who)
+                self._entrance.traffic.sent(client or request.client, len(chunk))
                 yield chunk
 
     async def submit(
@@ -231,6 +247,15 @@ class Combiner:
     def revoke(self, members: Iterable[str]) -> None:
         """Whom the reducer has revoked, as role:member: their streams end, and they are let in no more."""
         self._entrance.revoke(members)
+
+    def measured(self) -> Measured:
+        """This combiner in numbers, for `prometheus.py`."""
+        traffic = self._entrance.traffic.everything()
+        return Measured(self._updates, traffic.received, traffic.sent, self._gauges.read())
+
+    def check_admitted(self, who: Principal) -> None:
+        """Raises Revoked."""
+        self._entrance.members.check(who)
 
     async def close(self) -> None:
         """End every stream and drop every sum."""
@@ -268,12 +293,15 @@ class Combiner:
                 self._offer(client, check_header(header), inline)
             case m.TaskFailed(session, round_, m.TaskKind.TRAIN, reason):
                 for run in self._parts.of_round(session, round_).values():
+                    run.watch.failed(client)
                     self._decide(run, ev.TrainingFailed(client, reason[:500]))
             case m.TaskFailed(session, round_, kind, reason):
                 self._validations.failed(client, session, round_, kind, reason[:500])
             case m.ModelValidated():
                 check_report(message.examples, message.metrics)
                 self._validations.report(client, message)
+            case m.LogShared(lines):
+                self._watchers.publish(m.LinesLogged(client, known_lines(lines)))
             case m.Beat():
                 pass  # that it was heard is all
             case m.Hello():
@@ -292,6 +320,7 @@ class Combiner:
             return
         holding = [run for run in parts.values() if client in run.state.ledger.entries]
         run = (holding or list(parts.values()))[-1]
+        run.watch.offered(header)
         self._apply(run, mc.step(run.state, ev.OfferMade(header)), inline)
 
     def _park(self, header: UpdateHeader) -> None:
@@ -331,7 +360,7 @@ class Combiner:
         run = RoundRun(PartSum(layout, aggregator), partial(unpin, self._models, spec))
         self._parts.add(spec, run)
         for client in spec.clients:
-            self._parked.drop(client, spec.session, spec.round)
+            run.watch.listed(client, trained=self._parked.drop(client, spec.session, spec.round))
         grace, most = self.limits.client_grace, self.limits.max_update_bytes
         self._apply(run, mc.open_part(spec, self._attached, self._now(), grace, most))
         return run
@@ -356,6 +385,7 @@ class Combiner:
         for command in commands:
             self._do(run, command, inline)
         run.wake_at(mc.next_wake(run.state), lambda: self._tick(run))
+        run.note_stages()
         return commands
 
     def _do(self, run: RoundRun, command: ev.Command, inline: bytes) -> None:
@@ -363,6 +393,7 @@ class Combiner:
         at = (spec.session, spec.round)
         match command:
             case ev.SendTask(client):
+                run.watch.asked(client)
                 self._entrance.ask(client, run.task)
             case ev.CancelTask(client, reason):
                 self._clients.send(client, m.TaskCancelled(*at, m.TaskKind.TRAIN, reason))
@@ -371,6 +402,7 @@ class Combiner:
             case ev.DropUpload(client):
                 self._uploads.drop(run, client)
             case ev.RefuseUpdate(header, refused):
+                self._updates.refused += 1
                 log.warning(
                     "update refused: %s", refused.reason, extra={"client": header.client, "round": at[1]}
                 )
@@ -413,6 +445,7 @@ class Combiner:
         """The bytes of a small update, which came along with its offer."""
         async with upload.lock:
             if upload.offset == 0 and self._uploads.current(run, upload):
+                run.watch.let_in(upload.header.client)
                 upload.write(inline)
                 await self._judge(run, upload)
 
@@ -424,6 +457,7 @@ class Combiner:
         header = upload.header
         refused = await off_loop(upload, lambda: run.sum.verify(upload))
         self._uploads.check(run, upload)
+        self._updates.received += 1
         if refused:
             self._decide(run, ev.UpdateRejected(header.client, header.digest, refused))
         else:
@@ -436,7 +470,8 @@ class Combiner:
         async with upload.lock, run.folding:
             await off_loop(upload, lambda: run.sum.fold(upload))
         self._uploads.drop(run, header.client)
-        run.receive(m.UpdateReceived(header.client, header.examples, header.metrics))
+        self._updates.folded += 1
+        run.receive(header)
         self._decide(run, ev.UpdateFolded(header.client, header.digest))
 
     async def _hash(self, run: RoundRun) -> None:
@@ -468,8 +503,9 @@ class Combiner:
 
     def _snapshot(self) -> m.Snapshot:
         return m.Snapshot(
-            PROTOCOL_VERSION, self.name, self.incarnation, tuple(self._clients), self._parts.held()
-        )
+            PROTOCOL_VERSION, self.name, self.incarnation, tuple(self._clients), self._parts.held(),
+            self._host, self._entrance.draining,
+        )  # fmt: skip
 
     def _behind(self) -> int:
         """Events that wait for the reducer, in the stream that is furthest behind."""
@@ -478,8 +514,8 @@ class Combiner:
     def _tell_gauges(self) -> None:
         """From the first time that anybody watches."""
         if self._telling is None:
-            publish = self._watchers.publish
-            self._telling = self._spawn(tell(self._gauges, lambda gauges: publish(m.GaugesChanged(gauges))))
+            telling = tell(self._gauges, self._entrance.traffic, self._log, self._watchers.publish)
+            self._telling = self._spawn(telling)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

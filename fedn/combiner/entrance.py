@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from fedn.combiner.clients import Attachment, Clients
 from fedn.combiner.hearing import LOOKS_EACH_BEAT, silent
 from fedn.combiner.limits import Limits
 from fedn.combiner.members import ANYBODY, Members, check_is, revoked
+from fedn.combiner.traffic import Meter
 from fedn.domain import messages as m
 from fedn.domain.errors import Busy, FednError, InvalidInput, Unavailable
 from fedn.domain.gauges import Gauges
+from fedn.domain.hosts import known
 from fedn.domain.identity import Principal, Role
 from fedn.domain.ids import (
     PROTOCOL_VERSION,
@@ -58,6 +61,7 @@ class Entrance:
         self._limits = limits
         self._hooks = hooks
         self.members = Members()
+        self.traffic = Meter()
         self._draining = ""
         self._greeting = 0
         self._greeting_each = Counter[str]()
@@ -80,7 +84,9 @@ class Entrance:
         if self._draining:
             raise Unavailable(self._draining)
         self._count(client, ATTACH_COST)
-        attachment = self.clients.add(m.ClientInfo(client, hello.name[:64]), self._now())
+        info = m.ClientInfo(client, hello.name[:64], known(hello.host), time.time())
+        attachment = self.clients.add(info, self._now())
+        self.traffic.begin(client)
         reading = asyncio.create_task(self._read(attachment, messages))
         try:
             yield m.Welcome(PROTOCOL_VERSION, self._name, self._incarnation, self._limits.beat)
@@ -127,6 +133,8 @@ class Entrance:
                     break  # it was given up, or has a newer stream; what it holds it offers there
                 self._count(client)
                 attachment.heard = self._now()
+                if isinstance(message, m.UpdateOffered):
+                    self.traffic.received(client, len(message.inline))
                 self._hooks.said(client, message)
         except FednError as error:
             log.warning("stream ended: %s", error, extra={"client": client})
@@ -151,12 +159,18 @@ class Entrance:
 
     def _leave(self, attachment: Attachment, why: str = "") -> None:
         if self.clients.remove(attachment):
+            self.traffic.forget(attachment.info.client)
             self._hooks.left(attachment.info.client, why)
 
+    @property
+    def draining(self) -> bool:
+        return bool(self._draining)
+
     def drain(self, reason: str) -> None:
-        """Take no new clients and send the attached ones elsewhere."""
+        """Take no new clients and send the attached ones elsewhere; without a reason, take them again."""
         self._draining = reason
-        self.clients.end_all()
+        if reason:
+            self.clients.end_all(Unavailable(reason))
 
     def close(self) -> None:
         if self._looking:
@@ -170,11 +184,13 @@ class Entrance:
         if attachment := self.clients.get(client):
             attachment.heard = self._now()
             attachment.send(task)
+            self.traffic.sent(client, len(task.inline))
             if self._looking is None:
                 self._look_later()
 
-    def heard(self, client: ClientId) -> None:
-        """Bytes of its update have come."""
+    def heard(self, client: ClientId, size: int) -> None:
+        """So many bytes of its update have come."""
+        self.traffic.received(client, size)
         if attachment := self.clients.get(client):
             attachment.heard = self._now()
 

@@ -11,16 +11,20 @@ from fedn.combiner import machine as mc
 from fedn.combiner import validation as va
 from fedn.combiner.ledger import Standing
 from fedn.combiner.staging import PartSum
+from fedn.combiner.stopwatch import Stopwatch
 from fedn.domain import messages as m
 from fedn.domain.ids import ClientId, CombinerName, Digest, Incarnation
 from fedn.domain.model import INLINE_BYTES
 from fedn.domain.part import PartHeader
 from fedn.domain.round import ValidationSpec
+from fedn.domain.update import UpdateHeader
 
 E = TypeVar("E")
 
 MAX_BEHIND = 65_536
 """Events that may wait for one stream."""
+STAGES_SECONDS = 0.5
+"""Clients' changes of stage within this time are told as one."""
 
 
 class Listeners(Generic[E]):
@@ -96,11 +100,13 @@ class RoundRun:
     def __init__(self, data: PartSum, closed: Callable[[], None]) -> None:
         self.sum = data
         self._closed = closed
+        self.watch = Stopwatch()
         self.folding = asyncio.Lock()
         self.listeners = Listeners[m.RoundEvent]()
         self.received: list[m.UpdateReceived] = []
         self.ending: m.PartSealed | m.RoundAborted | None = None
         self._timer = _Timer()
+        self._noting: asyncio.TimerHandle | None = None
 
     @property
     def task(self) -> m.Task:
@@ -111,12 +117,34 @@ class RoundRun:
     def wake_at(self, at: float | None, call: Callable[[], object]) -> None:
         self._timer.set(at, call)
 
-    def receive(self, received: m.UpdateReceived) -> None:
+    def receive(self, header: UpdateHeader) -> None:
         """Tell of a folded update, and whoever calls later too."""
+        seconds = self.watch.folded(header.client)
+        received = m.UpdateReceived(header.client, header.examples, header.metrics, seconds)
         self.received.append(received)
         self.listeners.publish(received)
 
+    @property
+    def past(self) -> list[m.RoundEvent]:
+        """What whoever calls later has missed."""
+        told = self.watch.told()
+        return [*self.received, m.StagesNoted(told)] if told else [*self.received]
+
+    def note_stages(self) -> None:
+        """Something has happened: soon tell people who stands elsewhere."""
+        if self._noting is None and self.ending is None:
+            self._noting = asyncio.get_running_loop().call_later(STAGES_SECONDS, self._tell_stages)
+
+    def _tell_stages(self) -> None:
+        """A stream that is far behind is spared; what is not told now is told later."""
+        self._noting = None
+        if self.listeners.behind < MAX_BEHIND // 2 and (
+            changed := self.watch.changes(self.state.ledger.entries)
+        ):
+            self.listeners.publish(m.StagesNoted(changed))
+
     def end(self, ending: m.PartSealed | m.RoundAborted) -> None:
+        self._forget_stages()
         self.ending = ending
         self.listeners.publish(ending)
 
@@ -134,9 +162,14 @@ class RoundRun:
     def close(self) -> None:
         """Forget the sum. Call it once."""
         self._timer.set(None, lambda: None)
+        self._forget_stages()
         self.sum.close()
         self.listeners.close()
         self._closed()
+
+    def _forget_stages(self) -> None:
+        if self._noting:
+            self._noting.cancel()
 
 
 class ValidationRun:

@@ -32,9 +32,9 @@ class Uploads:
     """Every granted upload, by its grant. A place is held only while bytes come in."""
 
     def __init__(
-        self, directory: Path, limits: Limits, gauges: Gauges, heard: Callable[[ClientId], None]
+        self, directory: Path, limits: Limits, gauges: Gauges, heard: Callable[[ClientId, int], None]
     ) -> None:
-        """``heard`` is told whose bytes have come."""
+        """``heard`` is told whose bytes have come, and how many."""
         self._directory = directory
         self._idle = limits.upload_idle
         self._places = Places(gauges, "uploads", limits.uploads_in_flight, limits.uploads_waiting,
@@ -93,10 +93,11 @@ class Uploads:
         if upload.lock.locked():
             raise Conflict("another stream is sending this update; offer again")
         async with upload.lock, self._places.taken(upload.header.client):
+            run.watch.let_in(upload.header.client)
             if offset != upload.offset:
                 raise Conflict(f"{upload.offset} bytes are staged, not {offset}; offer again")
             while chunk := await self._next(chunks):
-                self._heard(upload.header.client)
+                self._heard(upload.header.client, len(chunk))
                 self.check(run, upload)
                 await off_loop(upload, partial(upload.write, chunk))
             self.check(run, upload)

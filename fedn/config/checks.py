@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from fedn.domain.ids import check_id
 
 INSECURE_FLAG = "--insecure-no-tls-no-auth"
 SECRET_FILE_BYTES = 4096
+PREFIX = re.compile(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]{1,64}){0,8}")
+"""A path under which a proxy offers the reducer: '' or /fedn."""
 
 
 class Opening(Protocol):
@@ -45,12 +47,13 @@ def check_insecure(settings: Opening, identified: bool) -> None:
         raise InvalidConfig("insecure_no_tls_no_auth", problem, "leave it out")
 
 
-def check_listen(settings: Listening, identified: bool, remedy: str) -> None:
+def check_listen(settings: Listening, identified: bool, remedy: str, field: str = "host") -> None:
     """Refuse to listen beyond loopback without an identity, unless told loudly; raises InvalidConfig."""
-    if not (identified or settings.insecure or is_loopback(settings.host)):
+    host = getattr(settings, field)
+    if not (identified or settings.insecure or is_loopback(host)):
         raise InvalidConfig(
-            "host",
-            f"{settings.host!r} can be reached from other machines, and nobody is asked who they are",
+            field,
+            f"{host!r} can be reached from other machines, and nobody is asked who they are",
             f"{remedy}; or use 127.0.0.1; or give {INSECURE_FLAG} if nobody else is on this network",
         )
 
@@ -61,6 +64,21 @@ def check_url(field: str, value: str) -> None:
         raise InvalidConfig(
             field, f"{value!r} is not an address", "give http://host:port or https://host:port"
         )
+
+
+def check_prefix(field: str, value: str) -> None:
+    """Require '' or a plain path without a slash at its end; raises InvalidConfig naming ``field``."""
+    if not PREFIX.fullmatch(value):
+        raise InvalidConfig(field, f"{value!r} is not a path", "give one such as /fedn, or nothing")
+
+
+def check_networks(field: str, values: Sequence[str]) -> None:
+    """Require networks such as 10.0.0.0/8; raises InvalidConfig naming ``field``."""
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            raise InvalidConfig(field, str(error), "give networks such as 10.1.2.0/24") from None
 
 
 def read_secret(field: str, path: str) -> str:

@@ -67,6 +67,9 @@ class ClientSettings(Joiner):
     share_errors: bool = setting(
         False, "Tell the network what an error of your code says (it may quote data), not only its kind."
     )
+    share_log: bool = setting(
+        False, "Show the network's people the last lines of this client's log, which name files and tasks."
+    )
     sessions: Sequence[str] = setting(
         [], "Ids of the only sessions that it takes part in, or patterns such as 's-202611*'; none for any."
     )

@@ -38,11 +38,18 @@ class CombinerSettings(Listener, Joiner):
         le=3600,
     )
     max_clients: int = setting(10_000, "Clients attached at once.", ge=1, le=1_000_000)
+    share_log: bool = setting(True, "Show the network's people the last lines of this combiner's log.")
 
     store_ca_bundle: str = setting(
         "",
         "PEM file of authorities for the https certificate of a model store that models are fetched from "
         "directly; empty for those of this machine.",
+    )
+
+    metrics_port: int = setting(0, "Port for Prometheus to scrape; 0 for none.", ge=0, le=65535)
+    metrics_host: str = setting(
+        "127.0.0.1",
+        "Address to be scraped at; beyond loopback it speaks TLS, and asks for a certificate of the network.",
     )
 
     @model_validator(mode="after")
@@ -52,4 +59,5 @@ class CombinerSettings(Listener, Joiner):
             beginning("store_ca_bundle", self.store_ca_bundle, 1)
         remedy = "join a network: give the reducer's https:// address and a token as --join-file"
         check_listen(self, self.secured, remedy)
+        check_listen(self, self.secured, remedy, "metrics_host")
         return self

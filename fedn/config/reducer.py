@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 from pydantic import ByteSize, field_serializer, model_validator
 
 from fedn.config.base import Listener, setting
-from fedn.config.checks import check_insecure, check_listen
+from fedn.config.checks import check_insecure, check_listen, check_networks, check_prefix
 from fedn.domain.errors import InvalidConfig
 from fedn.domain.urls import shown
 
@@ -39,6 +39,12 @@ class ReducerSettings(Listener):
         4 * 2**30, "Largest model that may be seeded, in bytes or as '4GiB'.", gt=0
     )
     event_streams: int = setting(32, "Live event streams at once; fewer than http_threads.", ge=1, le=1000)
+    events_kept: int = setting(
+        100_000,
+        "Events that are kept in the state store; the oldest of more are dropped.",
+        ge=1000,
+        le=1_000_000,
+    )
     http_threads: int = setting(48, "Threads that answer HTTP requests.", ge=2, le=1000)
     command_queue: int = setting(256, "Commands that may wait for the control loop.", ge=1, le=100_000)
     combiner_grace: float = setting(
@@ -71,6 +77,14 @@ class ReducerSettings(Listener):
         max_length=8,
     )
 
+    path_prefix: str = setting("", "Path under which a proxy offers this reducer, as /fedn; empty for none.")
+    trusted_proxies: int = setting(
+        0, "Proxies in a row whose X-Forwarded-For, -Proto, -Host and -Prefix are believed.", ge=0, le=8
+    )
+    proxy_networks: Sequence[str] = setting(
+        ["127.0.0.0/8", "::1/128"], "Networks that the nearest trusted proxy calls from.", max_length=32
+    )
+
     @field_serializer("state_store", "model_store")
     def _shown(self, url: str) -> str:
         return shown(url)
@@ -92,6 +106,12 @@ class ReducerSettings(Listener):
             raise InvalidConfig(missing, "is missing", "https_certificate and https_key go together")
         if self.https_certificate and not self.network_dir:
             raise InvalidConfig("https_certificate", "needs network_dir", "make one with `fedn network init`")
+        return self
+
+    @model_validator(mode="after")
+    def _proxies(self) -> Self:
+        check_prefix("path_prefix", self.path_prefix)
+        check_networks("proxy_networks", self.proxy_networks)
         return self
 
     @model_validator(mode="after")

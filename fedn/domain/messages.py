@@ -27,11 +27,40 @@ class TaskKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Host:
+    """What a process says of itself and its machine, for people: '' and 0 where it says nothing.
+
+    ``runs`` is what a client trains with: an app or packages; ``memory`` is in bytes.
+    """
+
+    fedn: str = ""
+    python: str = ""
+    system: str = ""
+    cpus: int = 0
+    memory: int = 0
+    runs: str = ""
+
+
+UNSAID = Host()
+
+
+@dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """A client as the roster shows it."""
+    """A client as the roster shows it. ``attached_at`` is Unix time by its combiner's clock."""
 
     client: ClientId
     name: str
+    host: Host = UNSAID
+    attached_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """One of fedn's own log records, for people; ``at`` is Unix time."""
+
+    at: float
+    level: str
+    text: str
 
 
 # --- client → combiner, on the Attach stream -------------------------------------------------------
@@ -44,6 +73,7 @@ class Hello:
     protocol: int
     client: ClientId
     name: str
+    host: Host = UNSAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +112,14 @@ class ModelValidated:
     kind: TaskKind = TaskKind.VALIDATE
 
 
-ClientMessage = Hello | Beat | UpdateOffered | TaskFailed | ModelValidated
+@dataclass(frozen=True, slots=True)
+class LogShared:
+    """What the client has logged since the last of these, where its owner shares that."""
+
+    lines: tuple[LogLine, ...]
+
+
+ClientMessage = Hello | Beat | UpdateOffered | TaskFailed | ModelValidated | LogShared
 
 # --- combiner → client, on the Attach stream -------------------------------------------------------
 
@@ -204,6 +241,8 @@ class Snapshot:
     incarnation: Incarnation
     clients: tuple[ClientInfo, ...] = ()
     rounds: tuple[RoundHeld, ...] = ()
+    host: Host = UNSAID
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +279,50 @@ class GaugesChanged:
     gauges: tuple[Gauge, ...]
 
 
-CombinerEvent = Snapshot | ClientAttached | ClientDetached | ReleaseRequested | GaugesChanged
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes of models, packages and updates from and to one client since it attached."""
+
+    client: ClientId
+    received: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficChanged:
+    """Bytes from and to all clients in this process, and the ``clients`` for which they have changed."""
+
+    received: int
+    sent: int
+    clients: tuple[Traffic, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LinesLogged:
+    """What a client has shared of its log, or, where ``client`` is empty, the combiner has logged."""
+
+    client: str
+    lines: tuple[LogLine, ...]
+
+
+CombinerEvent = (
+    Snapshot
+    | ClientAttached
+    | ClientDetached
+    | ReleaseRequested
+    | GaugesChanged
+    | TrafficChanged
+    | LinesLogged
+)
 
 # --- combiner → reducer, on the RunRound and RunValidation streams ---------------------------------
+
+LAPS = ("waiting", "training", "queued", "uploading")
+"""Where a client's time in a round goes, by its combiner's clock: listed until it was sent its task; until its
+offer; until there was a place for its bytes; until the last of them was checked and folded.
+"""
+STAGES = ("waiting", "training", "uploading", "folded", "refused", "lost", "failed")
+"""Where a listed client stands, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +336,28 @@ class RoundOpened:
 
 @dataclass(frozen=True, slots=True)
 class UpdateReceived:
-    """Progress: one client's update is folded; its training metrics."""
+    """Progress: one client's update is folded; its training metrics, and how long it took in `LAPS`."""
 
     client: ClientId
     examples: int
     metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientStage:
+    """A client is in this one of `STAGES`, and has been for so many seconds."""
+
+    client: ClientId
+    stage: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class StagesNoted:
+    """Clients of a part whose stage is another than last told. For people alone: it may be left out."""
+
+    clients: tuple[ClientStage, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +373,7 @@ class RoundAborted:
     reason: str
 
 
-RoundEvent = RoundOpened | UpdateReceived | PartSealed | RoundAborted
+RoundEvent = RoundOpened | UpdateReceived | PartSealed | RoundAborted | StagesNoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,10 +476,11 @@ class SettleUpdate:
 
 @dataclass(frozen=True, slots=True)
 class DrainRequest:
-    """Take no new clients; those attached are to move."""
+    """Take no new clients; those attached are to move. Or, when that is ``over``: take clients again."""
 
     term: int
     reason: str
+    over: bool = False
 
 
 # --- bulk ------------------------------------------------------------------------------------------
@@ -390,10 +488,11 @@ class DrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class FetchRequest:
-    """Bytes of the blob ``digest`` from ``offset`` on."""
+    """Bytes of the blob ``digest`` from ``offset`` on. ``client`` says who asks, for counting alone."""
 
     digest: Digest
     offset: int
+    client: str = ""
 
 
 # --- reducer's answers over HTTPS ------------------------------------------------------------------

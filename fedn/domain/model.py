@@ -19,6 +19,7 @@ from functools import cached_property
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import InvalidModel
 from fedn.domain.ids import Digest, digest_of
+from fedn.domain.kinds import START_BYTES, kind_of
 
 INLINE_BYTES = 64 * 2**10
 """Models, updates and parts up to this size ride inside the message that announces them."""
@@ -29,7 +30,6 @@ MAX_NAME_LENGTH = 512
 MAX_METADATA_LENGTH = 2**20
 """Letters of all names and values of ``__metadata__``."""
 PREFIX_BYTES = 8
-_ZIP = b"PK\x03\x04"
 
 ITEM_BYTES: Mapping[str, int] = {
     "BOOL": 1, "U8": 1, "I8": 1, "U16": 2, "I16": 2, "U32": 4, "I32": 4, "U64": 8, "I64": 8,
@@ -137,16 +137,21 @@ def _join_floats(tensors: tuple[TensorSpec, ...]) -> Iterator[FloatRun]:
 def header_bytes(prefix: bytes) -> int:
     """The length of the JSON header that the first 8 bytes of a file announce.
 
+    With more of the file, up to `START_BYTES`, it can better say what a file is that is no model.
+
     Raises:
         InvalidModel: too short, or a length that no sane model has.
     """
     if len(prefix) < PREFIX_BYTES:
-        raise InvalidModel("model", "shorter than 8 bytes", "give a safetensors file")
+        problem = "shorter than 8 bytes" if prefix else "is empty"
+        raise InvalidModel("model", problem, "give a safetensors file")
     length = int.from_bytes(prefix[:PREFIX_BYTES], "little")
-    if prefix.startswith(_ZIP):
-        remedy = "write the dict of arrays with fedn.helpers.files.seed_file(), which gives a file's bytes"
-        raise InvalidModel("model", "is a zip archive, such as numpy's .npz, and not safetensors", remedy)
-    if not 2 <= length <= MAX_HEADER_BYTES:
+    sane = 2 <= length <= MAX_HEADER_BYTES
+    if not (sane and prefix[PREFIX_BYTES : PREFIX_BYTES + 1] in (b"", b"{")):
+        what, remedy = kind_of(prefix)
+        if what:
+            raise InvalidModel("model", f"{what}, and not safetensors", remedy)
+    if not sane:
         raise InvalidModel(
             "model", f"is not safetensors: it announces a header of {length} bytes", "give a safetensors file"
         )
@@ -174,7 +179,7 @@ def parse_layout(head: bytes, file_bytes: int) -> Layout:
 
 def layout_of(file: memoryview | bytes) -> Layout:
     """The layout of a whole model file in memory; raises InvalidModel."""
-    length = header_bytes(bytes(file[:PREFIX_BYTES]))
+    length = header_bytes(bytes(file[:START_BYTES]))
     return parse_layout(bytes(file[: PREFIX_BYTES + length]), len(file))
 
 

@@ -15,8 +15,9 @@ from fedn.config import ReducerSettings
 from fedn.domain.errors import StoreUnavailable
 from fedn.domain.identity import Member
 from fedn.identity.network_dir import NetworkDir
-from fedn.ports import ModelStore, StateStore
+from fedn.ports import ModelStore, Observed, StateStore
 from fedn.reducer.auditing import Auditor
+from fedn.reducer.event_keeping import STOPPED, EventKeeper, last_number
 from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Limits, Reducer, believed
 from fedn.reducer.leading import Leader, deposed, opened, unless_stopped
@@ -72,7 +73,9 @@ async def _serve(
     settings: ReducerSettings, network: NetworkDir | None, state: StateStore, models: ModelStore,
     keeping: asyncio.Task[None], term: int, stop: asyncio.Event,
 ) -> None:  # fmt: skip
-    hub = EventHub(streams=settings.event_streams)
+    keeper = EventKeeper(state, term, settings.events_kept)
+    begin = await asyncio.to_thread(last_number, state, term)
+    hub = EventHub(streams=settings.event_streams, begin=begin, keep=keeper.keep)
     limits = Limits(settings.combiner_grace, settings.client_grace)
     wallet = network.wallet if network else None
     dial = partial(GrpcCombinerControl, wallet=wallet)
@@ -95,6 +98,8 @@ async def _serve(
         hub.close()
         await asyncio.to_thread(web.stop)
         await reducer.close()
+        hub.observe(Observed(STOPPED, {"term": term}))
+        await asyncio.to_thread(keeper.close)
         await asyncio.gather(*(asyncio.to_thread(exporter.close) for exporter in exporters))
         if registrar:
             await asyncio.to_thread(registrar.auditor.flush, True)

@@ -113,6 +113,11 @@ class Hindrances:
             self.blame(combiner, error)
             raise
 
+    @property
+    def reasons(self) -> dict[str, str]:
+        """What is noted just now, by whose it is."""
+        return dict(self._reasons)
+
     def joined(self, reason: str) -> str:
         """``reason`` and all that is noted, as one sentence for people."""
         return "; ".join(filter(None, [reason, *self._reasons.values()]))

@@ -36,6 +36,7 @@ from fedn.reducer.network import Network
 from fedn.reducer.numerics import aggregator_of
 from fedn.reducer.peers import paused
 from fedn.reducer.records import ack_from_record, settle_from_record
+from fedn.reducer.timing import COMMITTING, REDUCING, RoundTimes
 from fedn.reducer.validating import Asking, Find, Subject, Validating
 
 log = logging.getLogger("fedn.reducer")
@@ -76,6 +77,7 @@ class SessionDriver:
         self._committer = Committer(state, models, term, info.session, info.plan)
         self._layout: Layout
         self._intake: Intake
+        self._times = RoundTimes(info.head.round + 1, self._tell)
         self._asking = Asking(info.session, info.plan, term, 0)
         self._subject = Subject(info.head.round, info.head.model, info.head.model_size)
         self._machine: mc.State | None = None
@@ -108,6 +110,7 @@ class SessionDriver:
         await self._books.patiently(self._eligible.read_known)
         await self._books.patiently(self._committer.prepare, self._head, self._layout)
         self._intake = self._new_intake()
+        self._times.adopted = telling.begun(self.session, self._round, network())
         unvalidated, scores = await self._books.patiently(self._validating.stored, self._head)
         self._apply(mc.start(self.session, self._plan, self._head, self._eligible.seen(network()),
                              self._grace, self._pause_reason, unvalidated,
@@ -150,10 +153,15 @@ class SessionDriver:
 
     @property
     def progress(self) -> Mapping[str, Any]:
-        """What the session does just now, for people; beside `telling.progress` who can't take part."""
-        reason = self._hindrances.joined(getattr(telling.phase_of(self._machine), "reason", ""))
+        """What the session does just now, for people; beside `telling.progress` who can't take part, and the
+        parts of its reason: what its machine ``waits`` for, and ``hindrances`` by whose they are.
+        """
+        waits = getattr(telling.phase_of(self._machine), "reason", "")
         received = len(self._intake.received) if self._machine else 0
-        shown = telling.progress(self._machine, reason, received)
+        shown = telling.progress(self._machine, self._hindrances.joined(waits), received)
+        shown |= {"waits": waits, "hindrances": self._hindrances.reasons}
+        if round_ := telling.open_round(self._machine):
+            shown |= self._times.shown(round_)
         if self._eligible.unfit:
             shown["unfit"] = dict(self._eligible.unfit)
         if self._validating.failures:
@@ -187,6 +195,7 @@ class SessionDriver:
         self._machine = None  # what is cut off now is nobody's answer
         if self._timer:
             self._timer.cancel()
+        self._times.close()
         await self._eligible.close()
         for task in self._tasks:
             task.cancel()
@@ -216,6 +225,7 @@ class SessionDriver:
         intake = self._intake
         match command:
             case lg.OpenPart(key, clients):
+                intake.times.opened(key.combiner, clients)
                 intake.followers[key] = self._spawn(self._run_part(intake, key, clients))
             case lg.FetchPart(key, header):
                 self._spawn(self._fetch(intake, key, header))
@@ -279,8 +289,11 @@ class SessionDriver:
         return self._head.round + 1
 
     def _new_intake(self) -> Intake:
+        if self._times.number != self._round:
+            self._times.close()
+            self._times = RoundTimes(self._round, self._tell)
         merger = PartMerger(self._layout, self._plan.averaging, self._aggregator)
-        return Intake(self.session, self._round, merger, self._hindrances)
+        return Intake(self.session, self._round, merger, self._hindrances, self._times)
 
     async def _run_part(self, intake: Intake, key: lg.PartKey, clients: tuple[ClientId, ...]) -> None:
         """Follow one part to its end, across broken links, until its combiner is lost."""
@@ -318,21 +331,23 @@ class SessionDriver:
 
     def _follow(self, intake: Intake, key: lg.PartKey, event: m.RoundEvent) -> None:
         match event:
-            case m.UpdateReceived(client, examples, metrics):
-                self._note_update(intake, client, examples, metrics)
+            case m.UpdateReceived():
+                self._note_update(intake, key, event)
+            case m.StagesNoted(clients):
+                intake.times.noted(key.combiner, clients)
             case m.PartSealed(header, inline):
                 intake.seal(key, header, inline)
+                intake.times.sealed(header)
                 self._decide(mc.PartSealed(intake.number, key, header, self._now()))
             case m.RoundAborted(reason):
                 raise Conflict(reason)
             case m.RoundOpened():
                 pass  # the machine listed the same clients, or adopted the combiner's list
 
-    def _note_update(
-        self, intake: Intake, client: ClientId, examples: int, metrics: Mapping[str, float]
-    ) -> None:
-        if intake.receive(client, examples, metrics):
-            self._tell("update_received", round=intake.number, client=client, examples=examples,
+    def _note_update(self, intake: Intake, key: lg.PartKey, update: m.UpdateReceived) -> None:
+        intake.times.noted(key.combiner, [m.ClientStage(update.client, "folded", 0.0)])
+        if intake.receive(update):
+            self._tell("update_received", round=intake.number, client=update.client, examples=update.examples,
                        received=len(intake.received), expected=telling.expected(self._machine))  # fmt: skip
 
     async def _fetch(self, intake: Intake, key: lg.PartKey, header: PartHeader) -> None:
@@ -358,11 +373,14 @@ class SessionDriver:
 
     async def _commit(self, intake: Intake, command: mc.CommitRound) -> None:
         """Retries while a store is out of reach; any other failure ends the session with its reason."""
-        now = time.time()
+        now, times = time.time(), intake.times
+        times.lap(REDUCING)
         try:
             # Metrics first: after the record nobody would send them again.
-            await self._books.patiently(self._store.add_metrics, intake.metrics)
+            await self._books.patiently(self._store.add_metrics, [*intake.metrics, *intake.timing])
+            times.lap(COMMITTING)
             mean = await intake.mean(command.parts)
+            times.lap(REDUCING)
             head, inline = await self._books.patiently(
                 self._committer.commit, command, self._head, self._layout, mean, now
             )
@@ -370,10 +388,12 @@ class SessionDriver:
             self._decide(mc.CommitFailed(error.message))
             return
         self._head, self._subject = head, Subject(head.round, head.model, head.model_size, inline)
+        times.lap(COMMITTING)
         contributors = sum(len(part.contributors) for part in command.parts)
         self._tell("round_committed", round=head.round, rounds=self._plan.rounds, model=head.model,
                    contributors=contributors, refused=[a.client for a in command.refused],
-                   lost=[a.client for a in command.lost], train=summary(intake.metrics))  # fmt: skip
+                   lost=[a.client for a in command.lost], train=summary(intake.metrics),
+                   seconds=times.seconds)  # fmt: skip
         self._decide(mc.RoundCommitted(head))
 
     async def _abort(self, intake: Intake, key: lg.PartKey, abort: m.AbortRound) -> None:
@@ -422,6 +442,7 @@ class SessionDriver:
 
     async def _close_books(self, outcome: str, reason: str) -> None:
         """The end is durable before it is told."""
+        self._times.close()
         self._eligible.stop()
         await self._books.close(outcome, reason)
         self._tell(f"session_{outcome}", reason=reason)

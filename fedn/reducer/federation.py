@@ -35,15 +35,16 @@ from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
 from fedn.reducer.books import PAUSED, RUNNING, Books, logged
+from fedn.reducer.draining import Draining
 from fedn.reducer.driver import SessionDriver
-from fedn.reducer.hyperparameters import check_hyperparameters
 from fedn.reducer.inquiries import Inquiries, Inquiry, Question
+from fedn.reducer.log_book import LogBook
+from fedn.reducer.moves import Moves
 from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
-from fedn.reducer.numerics import check_numerics
 from fedn.reducer.peers import Hooks, Peer, longest_gone
+from fedn.reducer.planning import check as check_plan
 from fedn.reducer.records import ack_from_record, settle_from_record
 from fedn.reducer.retelling import about
-from fedn.reducer.scores import check_stop
 
 log = logging.getLogger("fedn.reducer")
 T = TypeVar("T")
@@ -115,6 +116,9 @@ class Reducer:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._changed = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
+        self._moves = Moves(self._peers, observer)
+        self._log_book = LogBook()
+        self._draining = Draining(state, self._peers, self._drains, self._spawn)
 
     async def start(self, term: int = 0) -> None:
         """Lead in ``term``, or in the next one: look for the combiners known from before, and go on with
@@ -128,7 +132,8 @@ class Reducer:
         unfinished = [info for info in sessions if info.state in (RUNNING, PAUSED)]
         self._early = {info.session: {} for info in unfinished}
         for combiner in known[-self._limits.max_combiners :]:
-            self._add_peer(combiner.combiner, combiner.address, combiner.registered_at)
+            at = (combiner.registered_at, combiner.drained_at)
+            self._add_peer(combiner.combiner, combiner.address, *at)
         if unfinished:
             self._spawn(self._resume(unfinished))
 
@@ -185,6 +190,7 @@ class Reducer:
         """Stop everything; running sessions go on when a reducer starts again."""
         if self._gathering:
             self._gathering.cancel()
+        self._moves.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -219,8 +225,11 @@ class Reducer:
             )
         known = peer.incarnation == registration.incarnation and peer.address == registration.address
         if not (known and peer.live):
-            info = CombinerInfo(name, registration.address, registration.incarnation, time.time())
-            await asyncio.to_thread(self.state.put_combiner, info)
+            async with peer.storing:
+                info = CombinerInfo(
+                    name, registration.address, registration.incarnation, time.time(), peer.drained_at
+                )
+                await asyncio.to_thread(self.state.put_combiner, info)
             await peer.moved(registration.address)
         return ()
 
@@ -263,12 +272,29 @@ class Reducer:
 
     # --- asked by people -------------------------------------------------------------------------------
 
+    async def drain(self, combiner: CombinerName) -> None:
+        """Send no more clients there, and those that are there elsewhere; it stays so until `undrain`.
+
+        Raises:
+            NotFound: there is no such combiner.
+            Conflict: no other could take its clients.
+        """
+        await self._draining.begin(combiner, lambda: self.view)
+
+    async def undrain(self, combiner: CombinerName) -> None:
+        """Let a combiner have clients again. Raises NotFound."""
+        await self._draining.end(combiner)
+
+    def _drains(self, peer: Peer) -> None:
+        self._publish()
+        if peer.drained_at:
+            for client in [client for client, at in self._expected.items() if at == peer.name]:
+                del self._expected[client]
+        self._moves.draining(peer)
+
     async def start_session(self, name: str, model: Digest, size: int, plan: Plan) -> SessionInfo:
         """Create a session on a seed model and run it."""
-        plugins.check("fedn.selectors", plan.selection)
-        check_stop(plan)
-        await asyncio.to_thread(check_hyperparameters, plan, self.state)
-        await asyncio.to_thread(check_numerics, plan, self._network())
+        await asyncio.to_thread(check_plan, plan, self.state, self._network())
         async with self._one_start:
             info = await self._create(name, model, size, plan)
             beginning = self._begin(info)
@@ -366,17 +392,21 @@ class Reducer:
             del self._unfit[next(iter(self._unfit))]
         self._sessions.pop(driver.session, None)
 
-    def _add_peer(self, name: CombinerName, address: str, seen: float | None = None) -> Peer:
+    def _add_peer(
+        self, name: CombinerName, address: str, seen: float | None = None, drained_at: float = 0.0
+    ) -> Peer:
         hooks = Hooks(
             changed=self._network_changes,
-            up=self._combiner_up,
+            up=self._came_up,
             lost=self._combiner_lost,
             release=self._release_requested,
             deposed=self._depose,
             gauged=self._publish,
+            logged=self._log_book.note,
             known_as=partial(self._known_as, Role.CLIENT),
         )
-        peer = Peer(name, address, self._term, self._dial, self._limits.combiner_grace, hooks, seen)
+        grace = self._limits.combiner_grace
+        peer = Peer(name, address, self._term, self._dial, grace, hooks, seen, drained_at)
         self._peers[name] = peer
         self._spawn(peer.run())
         self._publish()
@@ -386,7 +416,8 @@ class Reducer:
         return {name: peer.station for name, peer in self._peers.items() if peer.live}
 
     def _publish(self) -> None:
-        self.view = NetworkView(self._term, tuple(peer.view for _, peer in sorted(self._peers.items())))
+        combiners = tuple(peer.view for _, peer in sorted(self._peers.items()))
+        self.view = NetworkView(self._term, combiners, seen=self._moves.seen, logs=self._log_book.lines)
 
     def _network_changes(self) -> None:
         if self._gathering is None:
@@ -405,11 +436,18 @@ class Reducer:
         for session in list(self._sessions.values()):
             self._guard(session, partial(session.network_changed, network))
         self._changed.set()
+        self._moves.soon()
         clients = sum(len(station.clients) for station in network.values())
         self._observer.observe(Observed("network_changed", {"combiners": len(network), "clients": clients}))
         behind, self._behind = self._behind, []
         for combiner, header in behind:
             self._release_requested(combiner, header)
+
+    def _came_up(self, combiner: CombinerName, station: Station) -> None:
+        self._moves.up(combiner, station.incarnation, len(station.clients))
+        if peer := self._peers.get(combiner):
+            self._spawn(peer.tell_draining())
+        self._combiner_up(combiner, station)
 
     def _combiner_up(self, combiner: CombinerName, station: Station) -> None:
         """Rounds it still holds of sessions that have ended here are told how they ended."""
@@ -424,7 +462,7 @@ class Reducer:
     def _combiner_lost(self, combiner: CombinerName, incarnation: Incarnation) -> None:
         if self._gathering:
             self._network_changed()  # nobody may look for the lost one's clients where they no longer are
-        self._observer.observe(Observed("combiner_lost", {"combiner": combiner}))
+        self._moves.lost(combiner)
         for session in list(self._sessions.values()):
             self._guard(session, partial(session.combiner_lost, combiner, incarnation))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from fedn.domain.ids import ClientId, SessionId
+from fedn.domain.ids import ClientId, CombinerName, SessionId
 from fedn.domain.messages import Assignment, Registration
 from fedn.domain.plan import Plan
 from fedn.ports import Buffer, ModelInfo, ModelStore, SessionInfo, StateStore
@@ -34,6 +34,10 @@ class Front(Protocol):
         """'' when ready, else the reason."""
 
     def register(self, registration: Registration) -> None: ...
+
+    def drain(self, combiner: CombinerName) -> None: ...
+
+    def undrain(self, combiner: CombinerName) -> None: ...
 
     def assign(self, client: ClientId, prefer: str, avoid: str) -> Assignment: ...
 

@@ -25,9 +25,10 @@ from fedn.domain.rates import Rates
 from fedn.identity.certificates import read_certificate
 from fedn.identity.roles import may_rest, row_of
 from fedn.reducer.auditing import Auditor, Scalar, address_of, stranger
+from fedn.reducer.forgery import HEADER, PageTokens
 from fedn.reducer.logins import Logins
 from fedn.reducer.registrar import Registrar
-from fedn.reducer.rest_errors import error_form, host_asked
+from fedn.reducer.rest_errors import browsed, error_form, host_asked
 from fedn.reducer.web_connection import DONE
 
 INTAKE = {"/api/v1/join": "join", "/api/v1/renew": "renew", "/login": "login"}
@@ -42,7 +43,7 @@ Not counted in a network without identity: there all have one address, and each 
 LOOK_SECONDS = 1.0
 """How often it is looked whether somebody who reads a long answer still may."""
 
-_BROWSED = frozenset({"page", "login"})
+_LOOKS = frozenset({"GET", "HEAD", "OPTIONS"})
 _DONE = frozenset({200, 201, 206, 307})
 
 
@@ -62,6 +63,7 @@ class Gate:
         ``threads``: how many requests are answered at once; of three or more, nobody gets all.
         """
         self.logins = Logins(registrar.clock if registrar else time.time)
+        self.page_tokens = PageTokens()
         self.registrar = registrar
         self._auditor = auditor
         self._hosts = frozenset(host.strip("[]").lower() for host in hosts)
@@ -88,6 +90,7 @@ class Gate:
         g.principal = stranger(request.remote_addr or "unknown")
         if self.registrar is None:
             g.principal = replace(g.principal, role=Role.ANYBODY)
+            self._check_page(browser="Origin" in request.headers)
             return None
         if request.url_rule is None:  # there is no such route, and Flask says so
             return None
@@ -100,6 +103,7 @@ class Gate:
             except (Unauthenticated, Revoked) as error:
                 return self._ask_anew(error)
         self._check_host()
+        self._check_page(browser="login" in g)
         self.spend("all", _counted(g.principal))
         self._take_place(g.principal)
         if not may_rest(g.principal.role, request.method, request.url_rule.rule):
@@ -112,9 +116,9 @@ class Gate:
 
     def _ask_anew(self, error: FednError) -> AnyResponse:
         """Send a browser to the login page; everybody else gets the error."""
-        if request.blueprint != "page" or "text/html" not in request.headers.get("Accept", ""):
+        if not (browsed() and "text/html" in request.headers.get("Accept", "")):
             raise self.failed(error)
-        return redirect(url_for("login.form"))
+        return redirect(url_for("login.form", next=request.script_root + request.full_path.rstrip("?")))
 
     def _let_in_strangers(self, rule: str) -> None:
         """A route for everybody; whoever shows something that is no longer valid is a stranger."""
@@ -140,7 +144,7 @@ class Gate:
         login = self.logins.find(cookie)
         if login is None:
             return stranger(g.principal.name), _nothing
-        if request.method not in ("GET", "HEAD", "OPTIONS") and "Origin" not in request.headers:
+        if request.method not in _LOOKS and "Origin" not in request.headers:
             raise Unauthenticated("a login acts from the reducer's own page alone; programs send a token")
 
         def still() -> None:
@@ -149,14 +153,27 @@ class Gate:
             registrar.check(login)
 
         still()
+        g.login = cookie
         return login, still
+
+    def page_token(self) -> str:
+        """What pages that are shown in answer to this request carry, for their writes."""
+        return self.page_tokens.of(g.get("login", ""))
+
+    def _check_page(self, browser: bool) -> None:
+        """Writes of a browser come from a page of ours. At the login there is no login yet to be abused."""
+        if not browser or request.method in _LOOKS or request.endpoint == "login.login":
+            return
+        plain_form = request.mimetype == "application/x-www-form-urlencoded"
+        token = request.headers.get(HEADER) or (request.form.get("csrf", "") if plain_form else "")
+        self.page_tokens.check(g.get("login", ""), token)
 
     def _check_host(self) -> None:
         """Refuse names that are not this reducer's where a browser acts by itself.
 
         Programs verify the reducer's certificate instead, and may come by any address.
         """
-        if request.blueprint not in _BROWSED and cookie_name() not in request.cookies:
+        if not browsed() and cookie_name() not in request.cookies:
             return
         host = host_asked().lower()
         starred = f"*.{host.partition('.')[2]}"  # as a company's certificate may have it
@@ -307,8 +324,15 @@ def written() -> None:
 
 
 def cookie_name() -> str:
-    """By its prefix browsers know that no other host and no plain page may set it."""
-    return "__Host-fedn_login" if request.is_secure else "fedn_login"
+    """By its prefix browsers know that no plain page may set it, nor another host if all of this is ours."""
+    if not request.is_secure:
+        return "fedn_login"
+    return "__Secure-fedn_login" if request.script_root else "__Host-fedn_login"
+
+
+def cookie_path() -> str:
+    """What lives beside us on the same host gets no login of ours."""
+    return request.script_root or "/"
 
 
 def _watched(registrar: Registrar, who: Principal) -> tuple[Principal, Callable[[], None]]:

@@ -7,13 +7,13 @@ for the next round's. Parts come from a `Peer`; the mean goes to the `Committer`
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from fedn.aggregation.mean import PartMerger
 from fedn.domain.errors import Damaged
 from fedn.domain.ids import ClientId, CombinerName, SessionId
-from fedn.domain.messages import FetchRequest
+from fedn.domain.messages import FetchRequest, UpdateReceived
 from fedn.domain.part import PartHeader
 from fedn.domain.round import MergedPart
 from fedn.domain.update import finite_metrics
@@ -21,14 +21,18 @@ from fedn.ports import CombinerLink, MetricRow, Vector
 from fedn.reducer.books import Hindrances
 from fedn.reducer.legs import PartKey
 from fedn.reducer.merging import Part, check_part
+from fedn.reducer.metrics import TIMING
 from fedn.reducer.peers import Peer
+from fedn.reducer.timing import RoundTimes, sound_laps
 
 PARTS_IN_FLIGHT = 2
 """Large parts that are fetched at once; each takes eight bytes of memory per averaged element."""
 
 
 class Intake:
-    """One round's. ``followers`` are the tasks that follow its parts, ``metrics`` those of training."""
+    """One round's. ``followers`` are the tasks that follow its parts, ``metrics`` those of training,
+    ``timing`` and ``times`` where its clients' time went, and where its own goes.
+    """
 
     def __init__(
         self,
@@ -36,9 +40,12 @@ class Intake:
         number: int,
         merger: PartMerger,
         hindrances: Hindrances,
+        times: RoundTimes,
     ) -> None:
         self.number = number
+        self.times = times
         self.metrics: list[MetricRow] = []
+        self.timing: list[MetricRow] = []
         self.received: set[ClientId] = set()
         self.followers: dict[PartKey, asyncio.Task[None]] = {}
         self._session = session
@@ -52,13 +59,16 @@ class Intake:
         self._empty: set[PartKey] = set()
         self._fault: Exception | None = None
 
-    def receive(self, client: ClientId, examples: int, metrics: Mapping[str, float]) -> bool:
+    def receive(self, update: UpdateReceived) -> bool:
         """Whether this update is new: a stream that is called again repeats all that it said."""
+        client, examples = update.client, update.examples
         if client in self.received:
             return False
         self.received.add(client)
-        if clean := finite_metrics(metrics):
+        if clean := finite_metrics(update.metrics):
             self.metrics.append(MetricRow(self._session, self.number, "train", client, examples, clean))
+        if laps := sound_laps(update.seconds):
+            self.timing.append(MetricRow(self._session, self.number, TIMING, client, examples, laps))
         return True
 
     # --- following -----------------------------------------------------------------------------------

@@ -67,5 +67,8 @@ class GrpcCombinerControl:
     async def settle(self, command: m.SettleUpdate) -> None:
         await calls.call(self._channel, f"/{CONTROL}/Settle", command)
 
+    async def drain(self, command: m.DrainRequest) -> None:
+        await calls.call(self._channel, f"/{CONTROL}/Drain", command)
+
     async def close(self) -> None:
         await self._channel.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedn.domain.errors import NotFound
@@ -19,6 +19,9 @@ from fedn.ports import MetricRow, SessionInfo, StateStore
 from fedn.reducer.scores import best_of, direction_of, metric_of
 
 PAGE_ROWS = 10_000
+TIMING = "timing"
+"""The kind of rows that say where a client's time went; they say nothing of the model."""
+KINDS = (str(TaskKind.CHECK), str(TaskKind.TRAIN), str(TaskKind.VALIDATE), TIMING)
 
 # --- reading ---------------------------------------------------------------------------------------
 
@@ -66,9 +69,10 @@ def mean_metrics(rows: Iterable[MetricRow]) -> dict[str, float]:
 
 
 def summary(rows: Sequence[MetricRow]) -> dict[str, Any]:
-    """How many clients and examples, and the example-weighted means."""
+    """How many clients and examples, and the example-weighted means; of timings, the plain ones."""
     examples = sum(row.examples for row in rows)
-    return {"clients": len(rows), "examples": examples, "metrics": mean_metrics(rows)}
+    alike = [replace(row, examples=1) if row.kind == TIMING else row for row in rows]
+    return {"clients": len(rows), "examples": examples, "metrics": mean_metrics(alike)}
 
 
 def by_round(rows: Sequence[MetricRow]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
-from flask import Blueprint, Flask, Response, current_app, jsonify
+from flask import Blueprint, Flask, Response, current_app, jsonify, request
 from werkzeug.routing import Rule
 
 import fedn
@@ -42,7 +42,7 @@ def openapi_routes() -> Blueprint:
     @routes.get("/openapi.json")
     def openapi() -> Response:
         """This document."""
-        return jsonify(made())
+        return jsonify(made() | {"servers": [{"url": request.script_root or "/"}]})
 
     @cache
     def made() -> Json:
@@ -62,7 +62,6 @@ def document(app: Flask) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "fedn", "version": fedn.__version__, "description": _ABOUT},
-        "servers": [{"url": "/"}],
         "paths": dict(sorted(paths.items())),
         "components": {"schemas": schemas.named, "securitySchemes": _SCHEMES},
     }

@@ -14,18 +14,24 @@ from typing import Any, NewType, Union, get_args, get_origin, get_type_hints
 
 from fedn.domain.identity import MEMBERS, PEOPLE, TOKEN_BYTES, AuditEntry, Role
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Digest, Incarnation, SessionId
-from fedn.domain.messages import Assignment, ClientInfo
+from fedn.domain.messages import Assignment, Gauge, Host, LogLine
 from fedn.domain.plan import MAX_HYPERPARAMETERS, MAX_STEPS, RESERVED, ROUND_PATTERN, plan_fields
 from fedn.domain.round import Head, RoundRecord
 from fedn.domain.update import Absence
 from fedn.identity.audit import AuditReport
-from fedn.ports import MetricRow, ModelInfo, PackageInfo
-from fedn.reducer.events import Event
-from fedn.reducer.metrics import Best
-from fedn.reducer.network import CombinerView, NetworkView
+from fedn.ports import EventRow, MetricRow, ModelInfo, PackageInfo
+from fedn.reducer.comparing import Comparison
+from fedn.reducer.exporting import NAMES as FORMAT_NAMES
+from fedn.reducer.exporting import Format
+from fedn.reducer.inspecting import Contents, TensorForm
+from fedn.reducer.lineage import Lineage
+from fedn.reducer.metrics import KINDS, Best
 from fedn.reducer.participation import Participation
 from fedn.reducer.registrar import LABEL_LETTERS, LONGEST_SECONDS, MAX_LABELS, MAX_USES
+from fedn.reducer.rest_events import MAX_NAMES
 from fedn.reducer.rest_forms import MAX_PAGE
+from fedn.reducer.sentences import GRAVITIES
+from fedn.reducer.why_facts import Explanation
 from fedn.stores.trail import TrailReport
 
 Json = dict[str, Any]
@@ -180,19 +186,15 @@ SECONDS: Json = {"type": "number", "description": "Unix time."}
 AFTER: Json = {"type": "integer", "minimum": -1, "maximum": 2**53, "default": -1}
 LIMIT: Json = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}
 PROTOCOL: Json = {"type": "integer", "minimum": 1, "maximum": PROTOCOL_VERSION + 1}
-EVENT_ID: Json = {
-    "type": "string",
-    "pattern": "^[0-9a-f]+-[0-9]{1,17}$",
-    "description": "The id of an event.",
-}
+EVENT_NUMBER: Json = {"type": "integer", "minimum": 0, "maximum": 10**17}
+GRAVITY: Json = {"type": "string", "enum": list(GRAVITIES)}
+EVENT = fields_of(EventRow, sentence=str, gravity=GRAVITY)
 PAGE: Mapping[str, Json] = {"after": AFTER, "limit": LIMIT}
 NEXT = int | None
 
 ALIVE = Fields({"status": str, "protocol": int})
 MEANS = Fields({"clients": int, "examples": int, "metrics": Mapping[str, float]})
-BY_ROUND = Fields(
-    {"round": int, "check": MEANS, "train": MEANS, "validate": MEANS}, optional=("check", "train", "validate")
-)
+BY_ROUND = Fields({"round": int, **dict.fromkeys(KINDS, MEANS)}, optional=KINDS)
 _SESSION: Mapping[str, Any] = {
     "session": ID, "name": str, "state": str, "reason": str, "created_at": SECONDS,
     "head": Head, "plan": OBJECT,
@@ -202,6 +204,7 @@ _ROUND: Mapping[str, Any] = {
     "round": int, "model": DIGEST, "model_size": int, "base_model": DIGEST, "committed_at": SECONDS,
     "contributors": int, "examples": int, "combiners": [CombinerName],
     "refused": [Absence], "lost": [Absence], "digest": DIGEST,
+    "seconds": Mapping[str, float],
 }  # fmt: skip
 ROUND = Fields(_ROUND, name="Round")
 RECORD = Fields({"digest": DIGEST, "record": RoundRecord, "raw": str}, name="Record")
@@ -225,6 +228,8 @@ MEMBER = Fields({
 PACKAGE = Fields({
     "digest": DIGEST, "size": int, "name": str, "description": str, "created_at": SECONDS,
 }, name="Package")  # fmt: skip
+PACKAGE_SESSION = Fields({"session": ID, "name": str, "state": str, "created_at": SECONDS})
+CONTENTS: Mapping[str, Any] = {"contents": Contents, "tensors": [TensorForm], "next": int | None}
 ENTRY = fields_of(AuditEntry, digest=DIGEST)
 METRICS = Mapping[str, float]
 INQUIRY = Fields({
@@ -233,6 +238,22 @@ INQUIRY = Fields({
     "answers": [Fields({"client": ID, "examples": int, "metrics": METRICS})],
     "failed": [Fields({"client": ID, "reason": str})], "means": MEANS,
 }, name="Inquiry")  # fmt: skip
+_CLIENT: Mapping[str, Any] = {
+    "client": ID, "name": str, "host": Host, "attached_at": float | None, "seen_at": SECONDS,
+    "received": int, "sent": int,
+}  # fmt: skip
+CLIENT = Fields(_CLIENT, name="Client")
+HAD = Fields({
+    "count": int, "moved": Mapping[str, int], "gone": int,
+    "clients": [Fields({"client": ID, "name": str, "combiner": CombinerName | None})],
+}, name="Had")  # fmt: skip
+_COMBINER: Mapping[str, Any] = {
+    "combiner": ID, "address": str, "incarnation": str, "live": bool, "seen_at": float | None,
+    "draining": bool, "drained_at": float | None, "clients": [CLIENT], "host": Host,
+    "received": int, "sent": int, "gauges": [Gauge], "had": HAD,
+}  # fmt: skip
+COMBINER = Fields(_COMBINER, name="Combiner")
+ONE_COMBINER = Fields({**_COMBINER, "log": [LogLine]})
 DIRECTION: Json = {"type": "string", "enum": ["", "max", "min"]}
 QUESTION = Fields(
     {"model": MODEL | {"description": "'' for the newest."},
@@ -240,11 +261,19 @@ QUESTION = Fields(
     optional=("model", "round"),
 )  # fmt: skip
 
+WHY = Fields(
+    {"session": ID, "round": int, "state": str, "at": SECONDS, **fields_of(Explanation).forms}, name="Why"
+)
+
 PARAMETERS: Mapping[str, Json] = {
     "session": ID,
     "inquiry": ID,
+    "combiner": ID,
+    "client": ID,
     "number": {"type": "integer", "minimum": 0},
     "digest": DIGEST,
+    "other": DIGEST,
+    "name": {"type": "string"},
     "token": TOKEN,
     "role": {"type": "string", "enum": sorted(MEMBERS)},
     "member": ID,
@@ -256,6 +285,9 @@ SHAPES: Mapping[str, Shape] = {
     "GET /api/v1/readyz": Shape(ALIVE),
     "GET /api/v1/openapi.json": Shape(OBJECT),
     "GET /api/v1/plan": Shape(Fields({"fields": [PLAN_FIELD]})),
+    "POST /api/v1/plan/check": Shape(
+        Fields({"ok": bool, "errors": [OBJECT], "preview": [str]}), body=Fields({"plan": OBJECT})
+    ),
     # who is who
     "GET /api/v1/authority": Shape(Fields({"name": str, "fingerprint": DIGEST, "certificate": PEM})),
     "POST /api/v1/join": Shape(
@@ -276,13 +308,26 @@ SHAPES: Mapping[str, Shape] = {
                                 query={"after": AFTER | {"minimum": 0, "default": 0}, "limit": LIMIT}),
     "GET /api/v1/audit/verify": Shape(AuditReport, query={"pinned": PINNED}),
     # the network
-    "GET /api/v1/network": Shape(fields_of(NetworkView, protocol=int)),
-    "GET /api/v1/combiners": Shape(Fields({"combiners": [fields_of(CombinerView, clients=int)]})),
+    "GET /api/v1/network": Shape(
+        Fields({"protocol": int, "term": int, "combiners": [COMBINER], "gauges": [Gauge]})
+    ),
+    "GET /api/v1/combiners": Shape(Fields({"combiners": [Fields({**_COMBINER, "clients": int})]})),
+    "GET /api/v1/combiners/<combiner>": Shape(ONE_COMBINER),
+    "POST /api/v1/combiners/<combiner>/drain": Shape(ONE_COMBINER),
+    "POST /api/v1/combiners/<combiner>/undrain": Shape(ONE_COMBINER),
     "POST /api/v1/combiners": Shape(
         Fields({"protocol": int, "term": int, "revoked": [str]}, optional=("revoked",)),
         body=Fields({"protocol": PROTOCOL, "combiner": ID, "address": ADDRESS, "incarnation": ID}),
     ),
-    "GET /api/v1/clients": Shape(Fields({"clients": [fields_of(ClientInfo, combiner=CombinerName)]})),
+    "GET /api/v1/clients": Shape(Fields({"clients": [Fields({**_CLIENT, "combiner": ID})]})),
+    "GET /api/v1/clients/<client>": Shape(
+        Fields({
+            **_CLIENT, "name": str | None, "host": Host | None, "seen_at": float | None,
+            "combiner": CombinerName | None, "last_combiner": CombinerName | None,
+            "sessions": [fields_of(Participation, session=ID, name=str, state=str)],
+            "log": [LogLine],
+        }), query={"limit": {"type": "integer", "minimum": 0, "maximum": 20, "default": 5}},
+    ),
     "POST /api/v1/clients/assignment": Shape(
         fields_of(Assignment, protocol=int),
         body=Fields(
@@ -306,8 +351,22 @@ SHAPES: Mapping[str, Shape] = {
     "GET /api/v1/sessions/<session>/rounds/<int:number>": Shape(
         Fields({**_ROUND, **RECORD.forms, "rows": [MetricRow], "metrics": OBJECT})
     ),
+    "GET /api/v1/sessions/<session>/why": Shape(WHY),
+    "GET /api/v1/sessions/<session>/rounds/<int:number>/why": Shape(WHY),
     "GET /api/v1/sessions/<session>/metrics": Shape(
-        Fields({"rounds": [BY_ROUND], "rows": [MetricRow], "next": NEXT}), query={"after": AFTER}
+        Fields({"rounds": [BY_ROUND], "rows": [MetricRow], "next": NEXT}),
+        query={"after": AFTER, "kind": {"type": "string", "enum": ["", *KINDS]}},
+    ),
+    "GET /api/v1/sessions/<session>/chart": Shape(
+        Fields({"kind": str, "metric": str, "names": Mapping[str, list[str]], "rounds": [int],
+                "mean": [float], "low": [float], "high": [float], "clients": [int], "next": NEXT}),
+        query={"metric": {"type": "string"}, "after": AFTER,
+               "kind": {"type": "string", "enum": ["", *KINDS]}},
+    ),
+    "GET /api/v1/sessions/<session>/chart/times": Shape(
+        Fields({"rounds": [int], "phases": Mapping[str, list[float | None]],
+                "laps": Mapping[str, list[float | None]], "next": NEXT}),
+        query={"after": AFTER},
     ),
     "GET /api/v1/sessions/<session>/best": Shape(
         Best, query={"metric": {"type": "string"}, "direction": DIRECTION}
@@ -329,8 +388,18 @@ SHAPES: Mapping[str, Shape] = {
         Fields({"models": [ModelInfo]}), query={"limit": LIMIT, "digest": DIGEST_PART}
     ),
     "POST /api/v1/models": Shape(ModelInfo, 201, query={"name": TITLE}, upload=BYTES),
+    "GET /api/v1/models/formats": Shape(Fields({"formats": [Format]})),
+    "POST /api/v1/models/check": Shape(
+        Fields({"digest": DIGEST, "known": bool, "name": str, **CONTENTS}), upload=BYTES
+    ),
+    "GET /api/v1/models/<digest>/tensors": Shape(Fields({"digest": DIGEST, **CONTENTS}), query=PAGE),
+    "GET /api/v1/models/<digest>/compare/<other>": Shape(
+        fields_of(Comparison, first=DIGEST, second=DIGEST), query={"limit": LIMIT}
+    ),
+    "GET /api/v1/models/<digest>/lineage": Shape(Lineage),
     "GET /api/v1/models/<digest>": Shape(
         {"type": "string", "format": "binary"}, media=BYTES,
+        query={"format": {"type": "string", "enum": list(FORMAT_NAMES)}},
         also={206: "The part that Range asked for.", 304: "If-None-Match names it: there is nothing new.",
               307: "Fedn-Follows was sent, and the model store gives it."},
     ),
@@ -338,11 +407,24 @@ SHAPES: Mapping[str, Shape] = {
     "GET /api/v1/packages": Shape(Fields({"packages": [PACKAGE]}), query={"limit": LIMIT}),
     "POST /api/v1/packages": Shape(PackageInfo, 201, upload=BYTES),
     "GET /api/v1/packages/<digest>": Shape(PackageInfo),
-    "GET /api/v1/events": Shape(
-        Fields({"events": [fields_of(Event, id=EVENT_ID)]}), query={"after": EVENT_ID, "limit": LIMIT}
+    "GET /api/v1/packages/<digest>/info": Shape(fields_of(PackageInfo, sessions=[PACKAGE_SESSION])),
+    "GET /api/v1/packages/<digest>/files": Shape(
+        Fields({"digest": DIGEST, "files": [Fields({"path": str, "size": int, "executable": bool})]})
     ),
+    "GET /api/v1/packages/<digest>/files/<path:name>": Shape({"type": "string"}, media="text/plain"),
+    "GET /api/v1/events": Shape(
+        Fields({"events": [EVENT], "next": NEXT}),
+        query={
+            "after": AFTER, "before": AFTER, "limit": LIMIT, "session": ID, "round": AFTER,
+            "event": {"type": "array", "maxItems": MAX_NAMES,
+                      "items": {"type": "string", "pattern": "^[a-z_]{1,64}$"}},
+            "gravity": {"type": "array", "items": GRAVITY},
+            "newest": {"type": "integer", "enum": [0, 1]},
+        },
+    ),
+    "GET /api/v1/events/<int:number>": Shape(EVENT),
     "GET /api/v1/events/stream": Shape(
-        {"type": "string"}, media="text/event-stream", query={"after": EVENT_ID}
+        {"type": "string"}, media="text/event-stream", query={"after": EVENT_NUMBER}
     ),
 }  # fmt: skip
 """By method and rule, as in `fedn.identity.roles`."""

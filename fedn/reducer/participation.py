@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from statistics import fmean
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from fedn.domain.ids import ClientId, SessionId
 from fedn.domain.messages import TaskKind
 from fedn.domain.round import RoundRecord
 from fedn.domain.update import TRAIN_SECONDS
-from fedn.ports import StateStore
+from fedn.ports import MetricRow, StateStore
 from fedn.reducer.metrics import pages
 
 
@@ -42,42 +40,61 @@ class Participation:
     validate: Reported | None = None
 
 
-@dataclass(slots=True)
-class _Everybody:
-    found: dict[ClientId, Participation] = field(default_factory=dict)
-    seconds: dict[ClientId, list[float]] = field(default_factory=lambda: defaultdict(list))
+class Everybody:
+    """Everybody's, from records and metric rows in the order of their rounds."""
 
-    def of(self, client: ClientId) -> Participation:
-        return self.found.setdefault(client, Participation(client))
+    def __init__(self) -> None:
+        self._found: dict[ClientId, Participation] = {}
+        self._seconds: dict[ClientId, tuple[int, float]] = {}
+
+    def copy(self) -> Everybody:
+        """One that may go on by itself."""
+        made = Everybody()
+        made._found = {client: replace(one) for client, one in self._found.items()}
+        made._seconds = dict(self._seconds)
+        return made
 
     def count(self, record: RoundRecord) -> None:
+        """A round was committed."""
         for contributor in record.contributors:
-            one = self.of(contributor.client)
+            one = self._of(contributor.client)
             one.rounds += 1
             one.examples += contributor.examples
             one.last_round = record.round
         for absence in record.refused:
-            self.of(absence.client).refused += 1
+            self._of(absence.client).refused += 1
         for absence in record.lost:
-            self.of(absence.client).lost += 1
+            self._of(absence.client).lost += 1
+
+    def note(self, rows: Iterable[MetricRow]) -> None:
+        """What they reported."""
+        for row in rows:
+            one = self._of(row.client)
+            if row.kind == TaskKind.TRAIN:
+                one.train = Reported(row.round, row.examples, row.metrics)
+                if TRAIN_SECONDS in row.metrics:
+                    count, total = self._seconds.get(row.client, (0, 0.0))
+                    count, total = count + 1, total + row.metrics[TRAIN_SECONDS]
+                    self._seconds[row.client] = count, total
+                    one.train_seconds = total / count
+            elif row.kind == TaskKind.VALIDATE:
+                one.validate = Reported(row.round, row.examples, row.metrics)
+
+    def listed(self) -> list[Participation]:
+        """By id."""
+        return [one for _, one in sorted(self._found.items())]
+
+    def _of(self, client: ClientId) -> Participation:
+        return self._found.setdefault(client, Participation(client))
 
 
 def participation(state: StateStore, session: SessionId) -> list[Participation]:
     """Everybody who contributed, was refused or lost, or reported anything, sorted by id."""
-    everybody, after = _Everybody(), -1
+    everybody, after = Everybody(), -1
     while stored := state.records(session, after=after):
         for item in stored:
             everybody.count(item.record)
         after = stored[-1].record.round
     for rows in pages(state, session):
-        for row in rows:
-            one = everybody.of(row.client)
-            if row.kind == TaskKind.TRAIN:
-                one.train = Reported(row.round, row.examples, row.metrics)
-                if TRAIN_SECONDS in row.metrics:
-                    everybody.seconds[row.client].append(row.metrics[TRAIN_SECONDS])
-            elif row.kind == TaskKind.VALIDATE:
-                one.validate = Reported(row.round, row.examples, row.metrics)
-    for client, seconds in everybody.seconds.items():
-        everybody.found[client].train_seconds = fmean(seconds)
-    return [one for _, one in sorted(everybody.found.items())]
+        everybody.note(rows)
+    return everybody.listed()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Iterable
@@ -17,6 +18,7 @@ from typing import TypeVar
 
 from fedn.domain import messages as m
 from fedn.domain.errors import FednError, Incompatible, StaleTerm, Unauthenticated, Unavailable
+from fedn.domain.hosts import MAX_NUMBER, known
 from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, compatible
 from fedn.domain.update import UpdateHeader
 from fedn.ports import CombinerLink, Dial
@@ -29,6 +31,8 @@ RETRY_FIRST, RETRY_MOST = 0.05, 1.0
 """Seconds between tries to reach a combiner again."""
 MAX_CLIENTS = 100_000
 """Of one combiner; more are not taken in."""
+DRAINING = "this combiner is being drained; ask the reducer for another one"
+"""What its clients are told."""
 RETRY_FOR = 60.0
 """Seconds after which only a new registration makes the reducer try again."""
 
@@ -44,6 +48,8 @@ class Hooks:
     deposed: Callable[[StaleTerm], None]
     gauged: Callable[[], None] = lambda: None
     """Only what people see has changed."""
+    logged: Callable[[str, tuple[m.LogLine, ...]], None] = lambda _, __: None
+    """A member, as role:name, has logged something."""
     known_as: Callable[[ClientId, str], str | None] = lambda _, name: name
     """What a client that gives this name is called; None if no such client is in the network."""
 
@@ -60,14 +66,20 @@ class Peer:
         grace: float,
         hooks: Hooks,
         seen: float | None = None,
+        drained_at: float = 0.0,
     ) -> None:
-        """``seen``: when it was heard of last (Unix time), if that is not just now."""
+        """``seen``: when it was heard of last (Unix time), if that is not just now; ``drained_at``: since
+        when it is to have no clients, 0 if it may have some.
+        """
         self.name = name
         self.address = address
         self.incarnation = Incarnation("")
         self.live = False
         self.lost = False
         self.seen = time.time() if seen is None else seen
+        self.drained_at = drained_at
+        self.storing = asyncio.Lock()
+        """Held while its row is written: a registration must not undo a draining that is being stored."""
         self._term = term
         self._dial = dial
         self._grace = grace
@@ -75,6 +87,12 @@ class Peer:
         self._clients: dict[ClientId, m.ClientInfo] = {}
         self._held: tuple[m.RoundHeld, ...] = ()
         self._gauges: tuple[m.Gauge, ...] = ()
+        self._host = m.UNSAID
+        self._traffic: dict[ClientId, m.Traffic] = {}
+        self._received = self._sent = 0
+        self._had: tuple[m.ClientInfo, ...] = ()
+        self._drains = False
+        self._telling = asyncio.Lock()
         self._link = dial(address, name)
         self._closed = False
         self._away_told = False
@@ -88,10 +106,23 @@ class Peer:
 
     @property
     def view(self) -> CombinerView:
+        at = (self.name, self.address, self.incarnation, self.live)
+        about = (self._host, self.seen, self.drained_at)
         if not self.live:
-            return CombinerView(self.name, self.address, self.incarnation, False, ())
-        clients = tuple(self._clients.values())
-        return CombinerView(self.name, self.address, self.incarnation, True, clients, self._gauges)
+            return CombinerView(*at, (), (), *about, had=self._had)
+        clients, traffic = tuple(self._clients.values()), dict(self._traffic)
+        amounts = (self._received, self._sent, traffic)
+        return CombinerView(*at, clients, self._gauges, *about, *amounts, self._had)
+
+    @property
+    def roster(self) -> tuple[m.ClientInfo, ...]:
+        """Its clients, also while it is briefly out of reach."""
+        return () if self.lost else tuple(self._clients.values())
+
+    @property
+    def had(self) -> tuple[m.ClientInfo, ...]:
+        """The clients that it had when it went out of reach, or began to drain."""
+        return self._had
 
     @property
     def decided(self) -> bool:
@@ -110,6 +141,20 @@ class Peer:
         """Go on over a new link; what was under way on the old one is called again."""
         old, self._link = self._link, self._dial(self.address, self.name)
         await old.close()
+
+    def drain(self, at: float) -> None:
+        """From then on it is to have no clients; 0: it may have some again. `tell_draining` tells it."""
+        self._had = tuple(self._clients.values()) if at and self.live else self._had if at else ()
+        self.drained_at = at
+
+    async def tell_draining(self) -> None:
+        """Have its process do as is wanted now; nothing while it is out of reach, or does so already."""
+        async with self._telling:
+            wanted = bool(self.drained_at)
+            if self.live and self._drains != wanted:
+                command = m.DrainRequest(self._term, DRAINING if wanted else "", over=not wanted)
+                await self.call(self.incarnation, lambda link: link.drain(command))
+                self._drains = wanted
 
     async def put_out(self) -> None:
         """It was revoked: it is lost at once, and not looked for any more."""
@@ -213,18 +258,33 @@ class Peer:
             case m.Snapshot():
                 self._up(event)
             case m.ClientAttached(info):
-                if len(self._clients) < MAX_CLIENTS and (known := self._known(info)):
-                    self._clients[info.client] = known
+                if len(self._clients) < MAX_CLIENTS and (member := self._known(info)):
+                    self._clients[info.client] = member
+                    self._traffic.pop(info.client, None)
                     self._hooks.changed()
             case m.ClientDetached(client):
                 self._clients.pop(client, None)
+                self._traffic.pop(client, None)
                 self._hooks.changed()
             case m.ReleaseRequested(header):
                 if self._known(m.ClientInfo(header.client, "")):
                     self._hooks.release(self.name, header)
+            case _:
+                self._show(event)
+
+    def _show(self, event: m.GaugesChanged | m.TrafficChanged | m.LinesLogged) -> None:
+        """What is for people to see alone."""
+        match event:
             case m.GaugesChanged(gauges):
                 self._gauges = gauges
                 self._hooks.gauged()
+            case m.TrafficChanged(received, sent, clients):
+                self._received, self._sent = min(received, MAX_NUMBER), min(sent, MAX_NUMBER)
+                self._traffic |= {one.client: one for one in clients if one.client in self._clients}
+                self._hooks.gauged()
+            case m.LinesLogged(client, lines):
+                if not client or client in self._clients:
+                    self._hooks.logged(f"client:{client}" if client else f"combiner:{self.name}", lines)
 
     def _up(self, snapshot: m.Snapshot) -> None:
         if not compatible(snapshot.protocol):
@@ -241,10 +301,13 @@ class Peer:
         here = filter(None, map(self._known, snapshot.clients))
         self._clients = {info.client: info for info in islice(here, MAX_CLIENTS)}
         self._gauges = ()
+        self._host, self._drains = known(snapshot.host), snapshot.draining
+        self._traffic, self._received, self._sent = {}, 0, 0
         self.live, self.lost, self._away_told = True, False, False
         self._moved.set()
         if before and before != snapshot.incarnation and not was_lost:
             self._hooks.lost(self.name, before)
+        self._had = self._had if self.drained_at else ()
         log.info("combiner is up", extra={"combiner": self.name})
         self._hooks.up(self.name, self.station)
         self._hooks.changed()
@@ -256,7 +319,8 @@ class Peer:
         if name is None:
             log.warning("not a member of this network", extra={"combiner": self.name, "client": client[:64]})
             return None
-        return replace(info, name=name)
+        at = info.attached_at if math.isfinite(info.attached_at) else 0.0
+        return replace(info, name=name, host=known(info.host), attached_at=min(max(at, 0.0), time.time()))
 
     def _down(self) -> None:
         was_live, self.live = self.live, False
@@ -264,6 +328,7 @@ class Peer:
             self._giving_up = asyncio.get_running_loop().call_later(self._grace, self._give_up)
         if was_live:
             self.seen = time.time()
+            self._had = self._had if self.drained_at else tuple(self._clients.values())
             self._hooks.changed()
 
     def _give_up(self) -> None:

@@ -1,14 +1,14 @@
 """The reducer's REST API under /api/v1, for people, combiners and clients.
 
 Reads come straight from the stores; everything that acts goes through the service. Neighbours: `gate`
-(who may), `rest_errors` (limits and error shape), `rest_forms` (JSON), `rest_models` (bytes),
-`rest_packages`, `rest_inquiries`, `rest_events` (live), `rest_identity` and `rest_login` (who is who),
-`openapi` (all of it in words), `views` (the page). `fedn.reducer.app` runs it in a threaded web server.
+(who may), `rest_errors` (limits and error shape), `rest_forms` (JSON), `rest_network`, `rest_models` (bytes),
+`rest_inspecting`, `rest_packages`, `rest_inquiries`, `rest_events` (live), `rest_identity`
+and `rest_login` (who is who), `openapi` (all of it in words), `pages` (for people with a browser).
+`fedn.reducer.app` runs it in a threaded web server.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -16,24 +16,25 @@ from flask import Blueprint, Flask, Response, jsonify, request
 
 from fedn.config import ReducerSettings
 from fedn.domain.errors import InvalidInput, NotFound, Unavailable
-from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Incarnation, SessionId, check_id
-from fedn.domain.messages import Registration
+from fedn.domain.ids import PROTOCOL_VERSION, SessionId, check_id
 from fedn.domain.plan import plan_from
 from fedn.reducer.auditing import Auditor
 from fedn.reducer.front import Front
-from fedn.reducer.gate import Gate, audited, own_name
-from fedn.reducer.metrics import best_model, by_round, whole_rounds
+from fedn.reducer.gate import Gate, audited
+from fedn.reducer.metrics import KINDS, best_model, by_round, whole_rounds
 from fedn.reducer.openapi import openapi_routes
+from fedn.reducer.pages import Site, page_routes
 from fedn.reducer.participation import participation
+from fedn.reducer.prometheus import metrics_routes
+from fedn.reducer.proxying import behind_proxies
 from fedn.reducer.registrar import Registrar
-from fedn.reducer.rest_errors import guard, require_protocol
+from fedn.reducer.rest_charts import chart_routes
+from fedn.reducer.rest_errors import guard
 from fedn.reducer.rest_events import event_routes
 from fedn.reducer.rest_forms import (
     MAX_PAGE,
     json_body,
-    network_form,
     plain,
-    plan_form,
     query_choice,
     query_number,
     record_form,
@@ -42,10 +43,15 @@ from fedn.reducer.rest_forms import (
 )
 from fedn.reducer.rest_identity import identity_routes
 from fedn.reducer.rest_inquiries import inquiry_routes
+from fedn.reducer.rest_inspecting import inspecting_routes
 from fedn.reducer.rest_login import login_routes
 from fedn.reducer.rest_models import model_routes
+from fedn.reducer.rest_network import network_routes
 from fedn.reducer.rest_packages import package_routes
-from fedn.reducer.views import page_routes
+from fedn.reducer.rest_plan import plan_routes
+from fedn.reducer.rest_why import why_routes
+from fedn.reducer.tallies import Tallies
+from fedn.reducer.timing import stored_seconds
 
 
 def create_app(
@@ -60,30 +66,37 @@ def create_app(
     """
     app = Flask("fedn.reducer", static_folder=None)
     app.url_map.strict_slashes = False
+    behind_proxies(app, settings)
     auditor = registrar.auditor if registrar else Auditor(service.state.identity)
     gate = Gate(auditor, registrar, hosts, settings.http_threads)
     guard(app, settings, identity=registrar is not None)
     gate.install(app)
+    tallies = Tallies(service.state)
     for routes in (
         health_routes(service),
         network_routes(service, registrar),
         session_routes(service),
+        plan_routes(service),
         trail_routes(service),
         inquiry_routes(service),
+        why_routes(service),
         model_routes(service),
+        inspecting_routes(service),
         package_routes(service),
-        event_routes(service.hub),
+        event_routes(service.state, service.hub),
         openapi_routes(),
+        metrics_routes(service),
         identity_routes(service.state.identity, registrar),
         login_routes(gate, auditor),
-        page_routes(service, registrar, settings.insecure_no_tls_no_auth),
+        chart_routes(service, tallies),
+        page_routes(Site(service, registrar, settings, gate, tallies)),
     ):
         app.register_blueprint(routes)
     return app
 
 
 def health_routes(front: Front) -> Blueprint:
-    """Is it alive, is it ready, what can a plan say."""
+    """Is it alive, is it ready."""
     routes = Blueprint("health", __name__)
 
     @routes.get("/healthz")
@@ -100,70 +113,7 @@ def health_routes(front: Front) -> Blueprint:
             raise Unavailable(reason)
         return jsonify(status="ready", protocol=PROTOCOL_VERSION)
 
-    @routes.get("/api/v1/plan")
-    def plan() -> Response:
-        """The fields of a compute plan with words, bounds and defaults."""
-        return jsonify(fields=plan_form())
-
     return routes
-
-
-def network_routes(front: Front, registrar: Registrar | None) -> Blueprint:
-    """Combiners and clients: who is there, and how they come in."""
-    routes = Blueprint("network", __name__, url_prefix="/api/v1")
-
-    @routes.get("/network")
-    def network() -> Response:
-        """The network as a tree."""
-        return jsonify(network_form(front.network()))
-
-    @routes.get("/combiners")
-    def combiners() -> Response:
-        """Combiners, with how many clients each has."""
-        view = [plain(combiner) for combiner in front.network().combiners]
-        return jsonify(combiners=[item | {"clients": len(item["clients"])} for item in view])
-
-    @routes.post("/combiners")
-    def register() -> Response:
-        """A combiner announces itself, and keeps doing so; it hears whom it must not serve any more."""
-        fields = {"protocol": int, "combiner": str, "address": str, "incarnation": str}
-        registration = _registration(json_body(fields, required=fields))
-        own_name(registration.combiner)
-        front.register(registration)
-        revoked = registrar.revoked() if registrar else []
-        return jsonify(protocol=PROTOCOL_VERSION, term=front.network().term, revoked=revoked)
-
-    @routes.get("/clients")
-    def clients() -> Response:
-        """Clients, with the combiner that each is attached to."""
-        pairs = [(combiner, client) for combiner in front.network().combiners for client in combiner.clients]
-        return jsonify(clients=[plain(client) | {"combiner": at.combiner} for at, client in pairs])
-
-    @routes.post("/clients/assignment")
-    def assign() -> Response:
-        """Where a client is to attach."""
-        fields = {"protocol": int, "client": str, "prefer": str, "avoid": str}
-        body = json_body(fields, required=("client",))
-        require_protocol(body.get("protocol", PROTOCOL_VERSION))
-        client = ClientId(check_id("client", body["client"]))
-        own_name(client)
-        assignment = front.assign(client, body.get("prefer", ""), body.get("avoid", ""))
-        return jsonify(plain(assignment) | {"protocol": PROTOCOL_VERSION})
-
-    return routes
-
-
-def _registration(body: dict[str, Any]) -> Registration:
-    require_protocol(body["protocol"])
-    address = body["address"]
-    if len(address) > 300 or not re.fullmatch(r"[\w.-]+:\d{1,5}|\[[0-9a-fA-F:.]+\]:\d{1,5}", address):
-        raise InvalidInput("address", f"{address[:80]!r} is not an address", "give host:port")
-    return Registration(
-        body["protocol"],
-        CombinerName(check_id("combiner", body["combiner"])),
-        address,
-        Incarnation(check_id("incarnation", body["incarnation"])),
-    )
 
 
 def session_routes(front: Front) -> Blueprint:
@@ -228,8 +178,11 @@ def trail_routes(front: Front) -> Blueprint:
 
     @routes.get("/<session>/rounds")
     def rounds(session: str) -> Response:
-        """Committed rounds above ?after, at most ?limit."""
-        return jsonify(_page(front, session, "rounds", round_form))
+        """Committed rounds above ?after, at most ?limit, with their seconds by phase where they are known."""
+        page = _page(front, session, "rounds", round_form)
+        known = stored_seconds(state, _id(session), [item["round"] for item in page["rounds"]])
+        timed = [item | {"seconds": plain(known[item["round"]])} for item in page["rounds"]]
+        return jsonify(page | {"rounds": timed})
 
     @routes.get("/<session>/rounds/<int:number>")
     def one_round(session: str, number: int) -> Response:
@@ -239,13 +192,15 @@ def trail_routes(front: Front) -> Blueprint:
         rows = [row for row in found if row.round == number]
         means = by_round(rows)
         metrics = {"rows": plain(rows), "metrics": means[0] if means else {}}
-        return jsonify(round_form(stored) | record_form(stored) | metrics)
+        seconds = plain(stored_seconds(state, _id(session), [number])[number])
+        return jsonify(round_form(stored) | record_form(stored) | metrics | {"seconds": seconds})
 
     @routes.get("/<session>/metrics")
     def metrics(session: str) -> Response:
-        """Metrics of rounds above ?after: rows by client, and example-weighted means by round."""
-        info = state.session(_id(session))
-        rows, following = whole_rounds(state, info.session, query_number("after", -1))
+        """Metrics of rounds above ?after, all or of a ?kind: rows by client, and weighted means by round."""
+        info, kind = state.session(_id(session)), query_choice("kind", KINDS)
+        found, following = whole_rounds(state, info.session, query_number("after", -1))
+        rows = [row for row in found if kind in ("", row.kind)]
         return jsonify(rounds=by_round(rows), rows=plain(rows), next=following)
 
     @routes.get("/<session>/best")

@@ -1,7 +1,7 @@
 """What happens around every HTTP request: limits, where it comes from, and the one shape of an error.
 
 An error is ``{"code", "error", "details", "status"}`` on every route, whoever raised it: us, Flask
-(no such route, wrong method, body too large) or a bug.
+(no such route, wrong method, body too large) or a bug. People who asked for a page get a page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, make_response, render_template, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from fedn.config import ReducerSettings, is_loopback
@@ -24,9 +24,18 @@ MAX_BODY_BYTES = 2**16
 """Of every request but a model or a package; `web_connection.py` gathers so much before it is answered."""
 BODY_HERE = "fedn.body_here"
 """In the WSGI environment: whether the whole body had come before the request was begun (`web.py`)."""
-SEED_ENDPOINT, PACKAGE_ENDPOINT = "models.seed", "packages.upload"
+MODEL_ENDPOINTS, PACKAGE_ENDPOINT = ("models.seed", "inspecting.check"), "packages.upload"
 
-POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+PAGES = frozenset({"page", "login"})
+"""Blueprints that answer with pages; those within them are named `page.…`."""
+
+POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+"""Nothing but from files of ours; Bootstrap has its small pictures in its styles, as data: images."""
+STYLED_POLICY = POLICY + "; style-src 'self' 'unsafe-inline'"
+"""For pages with `g.styled`: plotly and Swagger UI write styles, though no scripts, into the page."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +59,7 @@ def guard(app: Flask, settings: ReducerSettings, identity: bool) -> None:
     def _mark(response: Response) -> Response:
         response.headers[PROTOCOL_HEADER] = str(PROTOCOL_VERSION)
         response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Content-Security-Policy"] = POLICY
+        response.headers["Content-Security-Policy"] = STYLED_POLICY if g.get("styled") else POLICY
         response.headers["Referrer-Policy"] = "same-origin"
         response.headers.setdefault("Cache-Control", "no-store")
         return response
@@ -65,6 +74,20 @@ def error_form(code: str, message: str, status: int, details: Any = None) -> Res
     response = jsonify(code=code, error=message, details=plain(details or {}), status=status)
     response.status_code = status
     return response
+
+
+def browsed() -> bool:
+    """Whether a page is asked for, not the API."""
+    return (request.blueprint or "").partition(".")[0] in PAGES
+
+
+def _shown(code: str, message: str, status: int, details: Any = None) -> Response:
+    """The error as a page for people who asked for one, else in the one shape."""
+    astray = request.blueprint is None and not request.path.startswith("/api")
+    if (browsed() or astray) and "text/html" in request.headers.get("Accept", ""):
+        page = render_template("error.html", message=message, status=status, **plain(details or {}))
+        return make_response(page, status)
+    return error_form(code, message, status, details)
 
 
 def check_protocol(header: str | None) -> None:
@@ -88,12 +111,13 @@ def require_protocol(version: int) -> None:
 
 
 def _check_size(settings: ReducerSettings) -> None:
-    uploads = {SEED_ENDPOINT: int(settings.max_model_bytes), PACKAGE_ENDPOINT: MAX_PACKAGE_BYTES}
+    uploads = dict.fromkeys(MODEL_ENDPOINTS, int(settings.max_model_bytes))
+    uploads[PACKAGE_ENDPOINT] = MAX_PACKAGE_BYTES
     upload = request.endpoint in uploads
     limit = uploads.get(request.endpoint or "", MAX_BODY_BYTES)
     request.max_content_length = limit
     if (request.content_length or 0) > limit:
-        word = "max_model_bytes" if request.endpoint == SEED_ENDPOINT else "the limit of this route"
+        word = "max_model_bytes" if request.endpoint in MODEL_ENDPOINTS else "the limit of this route"
         raise RequestEntityTooLarge(f"the body has {request.content_length} bytes; {word} is {limit}")
     if not upload and not request.environ.get(BODY_HERE, True):
         raise InvalidInput("body", "did not come with the request", "send it at once, with its length")
@@ -125,7 +149,7 @@ def _check_origin() -> None:
 def _ours(error: FednError) -> Response:
     if error.status >= 500 and error.code != "unavailable":
         log.error("%s %s: %s", request.method, request.path, error.message)
-    response = error_form(error.code, error.message, error.status, error.details)
+    response = _shown(error.code, error.message, error.status, error.details)
     if error.status in (401, 403):
         g.setdefault("refusal", error)
     if error.status == 401:
@@ -141,7 +165,7 @@ def _of_http(error: HTTPException) -> Response | HTTPException:
         return error
     code = "too_large" if status == 413 else error.name.lower().replace(" ", "_")
     details = {"method": request.method, "path": request.path}
-    response = error_form(code, error.description or error.name, status, details)
+    response = _shown(code, error.description or error.name, status, details)
     for name, value in error.get_headers(request.environ):
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
@@ -150,4 +174,4 @@ def _of_http(error: HTTPException) -> Response | HTTPException:
 
 def _of_a_bug(error: Exception) -> Response:
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
-    return error_form("internal", "the reducer failed here; its log says why", 500)
+    return _shown("internal", "the reducer failed here; its log says why", 500)

@@ -1,45 +1,65 @@
-"""Events over HTTP: the recent ones as a list, and all to come as server-sent events.
+"""Events over HTTP: those that are stored as a list, and all to come as server-sent events.
 
-An event's id is ``<epoch>-<number>``; a reader gives the last one back (`Last-Event-ID`) and goes on
-there. After a restart of the reducer the epoch is another, and the reader gets all there is.
+An event's id is its number, the same in the list, in the stream and after a restart of the reducer. A reader
+gives the last one back (`Last-Event-ID`) and goes on there; what the ring has forgotten comes from the store.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from fedn.domain.errors import InvalidInput
-from fedn.reducer.events import Event, EventHub, Subscription
+from fedn.domain.errors import Damaged, InvalidInput, NotFound, StoreUnavailable
+from fedn.domain.ids import check_id
+from fedn.ports import EventRow, StateStore
+from fedn.reducer.event_keeping import read
+from fedn.reducer.events import FLEETING, EventHub, Subscription
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
+from fedn.reducer.sentences import GRAVITIES, events_of, gravity, sentence
+from fedn.stores.event_rows import Wanted
 
 RETRY_MILLISECONDS = 1000
 QUIET_SECONDS = 1.0
 """After so much silence the gate gets to look whether the reader still may read."""
 BEAT = 10
 """Quiet seconds after which the reader is told that the stream is still there."""
+MAX_NAMES = 64
+"""Names that one question may give."""
 
 
-def event_routes(hub: EventHub) -> Blueprint:
+def event_routes(state: StateStore, hub: EventHub) -> Blueprint:
     """Routes under /api/v1/events."""
     routes = Blueprint("events", __name__, url_prefix="/api/v1/events")
 
     @routes.get("")
-    def recent() -> Response:
-        """The last events, oldest first; ?after=<id>."""
-        limit = query_number("limit", MAX_PAGE, low=1, high=MAX_PAGE)
-        events = hub.recent(_number(hub, request.args.get("after")) or 0)[-limit:]
-        return jsonify(events=[event_form(hub, event) for event in events])
+    def events() -> Response:
+        """What happened, oldest first: the first of it, or with ?newest=1 the last."""
+        wanted, graves = _wanted(), _several("gravity", GRAVITIES)
+        found = _graves(state, hub, wanted, graves) if graves else read(state, hub, wanted)
+        following = found[-1].number if len(found) == wanted.limit and not wanted.newest else None
+        return jsonify(events=[event_form(row) for row in found], next=following)
+
+    @routes.get("/<int:number>")
+    def one(number: int) -> Response:
+        """One event, by its number."""
+        found = read(state, hub, Wanted(number - 1, 1, before=number + 1))
+        if not found:
+            raise NotFound(f"there is no event {number}; old ones are dropped", number=number)
+        return jsonify(event_form(found[0]))
 
     @routes.get("/stream")
     def stream() -> Response:
-        """Server-sent events from now on, or behind Last-Event-ID (or ?after=<id>)."""
-        last = request.headers.get("Last-Event-ID") or request.args.get("after")
-        subscription = hub.subscribe(_number(hub, last))
-        response = Response(_lines(hub, subscription), mimetype="text/event-stream")
+        """Server-sent events from now on, or behind Last-Event-ID (or ?after=<number>)."""
+        after = _last_event()
+        behind = () if after is None else _backlog(state, hub, after)
+        subscription = hub.subscribe(after)
+        response = Response(_lines(behind, subscription), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"
         response.call_on_close(subscription.close)
         return response
@@ -47,23 +67,78 @@ def event_routes(hub: EventHub) -> Blueprint:
     return routes
 
 
-def event_form(hub: EventHub, event: Event) -> dict[str, Any]:
-    """One event as JSON."""
-    return {"id": f"{hub.epoch}-{event.number}", **plain(event)}
+def event_form(row: EventRow) -> dict[str, Any]:
+    """One event as JSON, with what it says to people."""
+    form: dict[str, Any] = plain(row)
+    return form | {"sentence": sentence(row.event, row.fields), "gravity": gravity(row.event, row.fields)}
 
 
-def _number(hub: EventHub, last: str | None) -> int | None:
-    """The number behind an event id; 0 if it is from another life of the reducer; None if not given."""
+# --- the list --------------------------------------------------------------------------------------
+
+
+def _wanted() -> Wanted:
+    """What the query string asks for."""
+    session = request.args.get("session", "")
+    return Wanted(
+        after=query_number("after", 0),
+        limit=query_number("limit", MAX_PAGE, low=1, high=MAX_PAGE),
+        session=check_id("session", session) if session else "",
+        round=query_number("round", 0) if "round" in request.args else None,
+        names=_several("event"),
+        newest=bool(query_number("newest", 0, low=0, high=1)),
+        before=query_number("before", 0) if "before" in request.args else None,
+    )
+
+
+def _several(name: str, known: Sequence[str] = ()) -> frozenset[str]:
+    """The values of a parameter that may be given more than once."""
+    values = frozenset(request.args.getlist(name))
+    for value in values:
+        if not re.fullmatch(r"[a-z_]{1,64}", value) or (known and value not in known):
+            remedy = f"give one of {', '.join(known)}" if known else "give letters and underscores"
+            raise InvalidInput(name, f"{value[:80]!r} is none", remedy)
+    if len(values) > MAX_NAMES:
+        raise InvalidInput(name, f"is given {len(values)} times", f"give {MAX_NAMES} at most")
+    return values
+
+
+def _graves(state: StateStore, hub: EventHub, wanted: Wanted, graves: frozenset[str]) -> Sequence[EventRow]:
+    """Of the events that are wanted those of these gravities, looked for page by page."""
+    names = events_of(graves)
+    if names and wanted.names:
+        names &= frozenset(wanted.names)
+        if not names:
+            return []
+    page, found = replace(wanted, limit=MAX_PAGE, names=names or wanted.names), list[EventRow]()
+    while len(found) < wanted.limit:
+        rows = read(state, hub, page)
+        fitting = [row for row in rows if gravity(row.event, row.fields) in graves]
+        found = [*fitting, *found] if wanted.newest else [*found, *fitting]
+        if len(rows) < MAX_PAGE:
+            break
+        first, last = rows[0].number, rows[-1].number
+        page = replace(page, before=first) if wanted.newest else replace(page, after=last)
+    return found[-wanted.limit :] if wanted.newest else found[: wanted.limit]
+
+
+# --- the stream ------------------------------------------------------------------------------------
+
+
+def _last_event() -> int | None:
+    """The number that the reader has seen last; None if it says nothing."""
+    last = request.headers.get("Last-Event-ID") or request.args.get("after")
     if last is None:
         return None
-    epoch, dash, number = last.rpartition("-")
-    if not dash or not (number.isascii() and number.isdigit() and len(number) < 18):
-        raise InvalidInput("after", f"{last[:80]!r} is not an event id", "give the id of an event")
-    return int(number) if epoch == hub.epoch else 0
+    if not (last.isascii() and last.isdigit() and len(last) < 18):
+        raise InvalidInput("after", f"{last[:80]!r} is not an event's number", "give the id of an event")
+    return int(last)
 
 
-def _lines(hub: EventHub, subscription: Subscription) -> Iterator[str]:
+def _lines(behind: Sequence[EventRow], subscription: Subscription) -> Iterator[str]:
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
+    if behind:
+        subscription.pass_by(behind[-1].number)
+    yield from map(_line, behind)
     quiet = 0
     for event in subscription.follow(QUIET_SECONDS):
         if event is None:
@@ -71,5 +146,23 @@ def _lines(hub: EventHub, subscription: Subscription) -> Iterator[str]:
             yield "" if quiet % BEAT else ": still here\n\n"
         else:
             quiet = 0
-            form = event_form(hub, event)
-            yield f"id: {form['id']}\ndata: {json.dumps(form)}\n\n"
+            yield _line(event)
+
+
+def _backlog(state: StateStore, hub: EventHub, after: int) -> Sequence[EventRow]:
+    """Events behind ``after`` that the ring no longer has, if they are few and none of them is missing.
+
+    Without them the reader is told that it lags behind.
+    """
+    oldest = hub.oldest
+    if oldest - MAX_PAGE <= after + 1 < oldest:
+        with suppress(StoreUnavailable, Damaged):
+            rows = state.events(after, MAX_PAGE, before=oldest)
+            if [row.number for row in rows] == list(range(after + 1, oldest)):
+                return rows
+    return ()
+
+
+def _line(row: EventRow) -> str:
+    id_ = "" if row.event in FLEETING else f"id: {row.number}\n"
+    return f"{id_}data: {json.dumps(event_form(row))}\n\n"

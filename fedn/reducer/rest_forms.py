@@ -8,19 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import request
 from werkzeug.exceptions import BadRequest
 
 from fedn.domain.errors import InvalidInput
-from fedn.domain.ids import PROTOCOL_VERSION
 from fedn.domain.plan import plan_fields
 from fedn.domain.round import StoredRecord
 from fedn.ports import SessionInfo
-
-if TYPE_CHECKING:
-    from fedn.reducer.network import NetworkView
 
 MAX_PAGE = 1000
 
@@ -76,11 +72,6 @@ def round_form(stored: StoredRecord) -> dict[str, Any]:
 def record_form(stored: StoredRecord) -> dict[str, Any]:
     """A record, its digest, and the very text that the digest is taken over."""
     return {"digest": stored.digest, "record": plain(stored.record), "raw": stored.raw.decode("ascii")}
-
-
-def network_form(view: NetworkView) -> dict[str, Any]:
-    """The network as a tree."""
-    return {"protocol": PROTOCOL_VERSION, **plain(view)}
 
 
 def plan_form() -> list[dict[str, Any]]:

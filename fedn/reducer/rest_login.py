@@ -8,7 +8,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from fedn.domain.errors import Conflict, FednError, InvalidInput
 from fedn.domain.identity import Role
 from fedn.reducer.auditing import Auditor
-from fedn.reducer.gate import Gate, address, cookie_name, principal
+from fedn.reducer.gate import Gate, address, cookie_name, cookie_path, principal
 from fedn.reducer.logins import LOGIN_SECONDS
 from fedn.reducer.registrar import Registrar
 from fedn.reducer.rest_identity import NO_IDENTITY
@@ -24,7 +24,7 @@ def login_routes(gate: Gate, auditor: Auditor) -> Blueprint:
     def form() -> AnyResponse:
         """The form; there is nothing to log in to in a network without identity."""
         if gate.registrar is None or principal().role is not Role.NOBODY:
-            return redirect(url_for("page.page"), 303)
+            return redirect(_wanted(), 303)
         return _page("", 200)
 
     @routes.post("/login")
@@ -41,9 +41,9 @@ def login_routes(gate: Gate, auditor: Auditor) -> Blueprint:
         cookie, _ = gate.logins.begin(who)
         auditor.write(who, "logged_in", who.token, address=address())
         g.principal = who
-        answer = redirect(url_for("page.page"), 303)
+        answer = redirect(_wanted(), 303)
         answer.set_cookie(
-            cookie_name(), cookie, max_age=int(LOGIN_SECONDS), path="/",
+            cookie_name(), cookie, max_age=int(LOGIN_SECONDS), path=cookie_path(),
             httponly=True, secure=request.is_secure, samesite="Strict",
         )  # fmt: skip
         return answer
@@ -54,7 +54,7 @@ def login_routes(gate: Gate, auditor: Auditor) -> Blueprint:
         _needed(gate)
         gate.logins.end(request.cookies.get(cookie_name(), ""))
         answer = redirect(url_for("login.form"), 303)
-        answer.delete_cookie(cookie_name(), path="/", secure=request.is_secure, samesite="Strict")
+        answer.delete_cookie(cookie_name(), path=cookie_path(), secure=request.is_secure, samesite="Strict")
         return answer
 
     return routes
@@ -66,6 +66,13 @@ def _needed(gate: Gate) -> Registrar:
     return gate.registrar
 
 
+def _wanted() -> str:
+    """The page that was asked for before the login, if it is one of ours; else the overview."""
+    asked = request.args.get("next", "")
+    away = not asked.startswith("/") or asked[1:2] in ("/", "\\") or not asked.isprintable()
+    return asked if not away and len(asked) < 1000 else url_for("page.overview.show")
+
+
 def _token() -> str:
     if request.mimetype != FORM:
         raise InvalidInput("Content-Type", f"is {request.mimetype or 'missing'!r}", f"send {FORM}")
@@ -73,4 +80,4 @@ def _token() -> str:
 
 
 def _page(problem: str, status: int) -> Response:
-    return make_response(render_template("login.html", problem=problem), status)
+    return make_response(render_template("login.html", problem=problem, next=_wanted()), status)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tempfile
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from typing import IO
 
 from flask import Blueprint, Response, jsonify, request
@@ -18,9 +20,13 @@ from werkzeug.exceptions import HTTPException, LengthRequired, RequestedRangeNot
 from fedn.domain.errors import InvalidInput, LinkBroken, NotFound
 from fedn.domain.ids import Digest, check_digest
 from fedn.ports import ModelInfo, ModelStore, Presigning
+from fedn.reducer.exporting import NAMES, Format, checked_format, npz_chunks, write_torch
 from fedn.reducer.front import Front
 from fedn.reducer.gate import audited
-from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
+from fedn.reducer.inspecting import stored_layout
+from fedn.reducer.rest_forms import MAX_PAGE, plain, query_choice, query_number
+from fedn.reducer.spooling import Few, spooled
+from fedn.stores.disk import disk_errors
 from fedn.stores.retention import told_if_pruned
 from fedn.wire.store_link import FOLLOWS
 
@@ -32,6 +38,7 @@ ADDRESS_SECONDS = 300
 def model_routes(front: Front) -> Blueprint:
     """Routes under /api/v1/models."""
     routes = Blueprint("models", __name__, url_prefix="/api/v1/models")
+    conversions = Few(2, "conversions of models")
 
     @routes.get("")
     def listing() -> Response:
@@ -58,13 +65,17 @@ def model_routes(front: Front) -> Blueprint:
 
     @routes.get("/<digest>")
     def download(digest: str) -> Response:
-        """A model's bytes; Range and If-None-Match are understood.
+        """A model's bytes; Range and If-None-Match are understood. In another ?format, it is made anew.
 
         Who sends Fedn-Follows is sent to the model store instead, where that can be: by an address that is
         good for minutes, and a secret.
         """
         checked = check_digest("digest", digest)
+        wanted = checked_format(query_choice("format", NAMES) or "safetensors")
         with told_if_pruned(front.state, checked):
+            if wanted.format != "safetensors":
+                audited(checked, format=wanted.format)
+                return _exported(front.models, checked, wanted, conversions)
             return _elsewhere(front.models, checked) or _download(front.models, checked)
 
     @routes.get("/<digest>/info")
@@ -162,6 +173,44 @@ def _download(models: ModelStore, digest: Digest) -> Response:
         headers=headers,
         mimetype="application/octet-stream",
     )
+
+
+def _exported(models: ModelStore, digest: Digest, wanted: Format, conversions: Few) -> Response:
+    """The model in another form; its bytes have a digest of their own, which nobody has checked."""
+    stored_layout(models, digest)  # what is no model is refused while that can still be said
+    headers = {"Content-Disposition": f'attachment; filename="{digest[:12]}{wanted.suffix}"'}
+    if wanted.format == "npz":
+        return Response(_npz(models, digest), headers=headers, mimetype="application/octet-stream")
+    with conversions.one():
+        file = _torch(models, digest)
+    headers["Content-Length"] = str(file.tell())
+    answer = Response(_from_start(file), headers=headers, mimetype="application/octet-stream")
+    answer.call_on_close(file.close)  # also if nobody reads it
+    return answer
+
+
+def _npz(models: ModelStore, digest: Digest) -> Iterator[bytes]:
+    with models.map(digest) as file:
+        yield from npz_chunks(file)
+
+
+def _from_start(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while piece := file.read(CHUNK):
+            yield piece
+
+
+def _torch(models: ModelStore, digest: Digest) -> IO[bytes]:
+    """A file without a name, at its end."""
+    target = spooled(())
+    try:
+        with disk_errors(Path(tempfile.gettempdir())), spooled(models.read(digest)) as source:
+            write_torch(source, target)
+    except BaseException:
+        target.close()
+        raise
+    return target
 
 
 def _span(digest: Digest, size: int) -> tuple[int, int] | None:

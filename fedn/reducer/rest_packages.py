@@ -7,31 +7,22 @@ sends an archive here as any program does (`static/upload.js`).
 
 from __future__ import annotations
 
-import mmap
-import tempfile
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import LengthRequired
 
 from fedn.domain.ids import check_digest
-from fedn.identity.roles import may_rest
 from fedn.packages.archive import inspect
-from fedn.packages.members import MAX_BYTES
 from fedn.ports import Observed, PackageInfo
 from fedn.reducer.front import Front
-from fedn.reducer.gate import audited, principal
+from fedn.reducer.gate import audited
+from fedn.reducer.package_files import files_in, sessions_with, text_in
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
 from fedn.reducer.rest_models import CHUNK, drain, received
-from fedn.stores.disk import disk_errors
-
-SHOWN = 20
-"""Packages on the page."""
+from fedn.reducer.spooling import gathered
 
 
 def package_routes(front: Front) -> Blueprint:
@@ -63,12 +54,29 @@ def package_routes(front: Front) -> Blueprint:
         """One compute package with its manifest; /models/<digest> has its bytes."""
         return jsonify(plain(front.state.package(check_digest("digest", digest))))
 
-    @routes.app_context_processor
-    def on_the_page() -> dict[str, Any]:
-        may = may_rest(principal().role, "POST", "/api/v1/packages")
-        newest = partial(front.state.packages, SHOWN + 1)  # asked for where it is shown
-        return {"newest_packages": newest, "packages_shown": SHOWN,
-                "may_upload": may, "package_limit": MAX_BYTES}  # fmt: skip
+    @routes.get("/<digest>/info")
+    def told(digest: str) -> Response:
+        """The same for people: with the sessions that run it, newest first."""
+        package = front.state.package(check_digest("digest", digest))
+        sessions = [
+            {"session": one.session, "name": one.name, "state": one.state, "created_at": one.created_at}
+            for one in sessions_with(front.state, package.digest)
+        ]
+        return jsonify(plain(package) | {"sessions": sessions[:MAX_PAGE]})
+
+    @routes.get("/<digest>/files")
+    def files(digest: str) -> Response:
+        """The files in a package, in the archive's order."""
+        package = front.state.package(check_digest("digest", digest))
+        found = files_in(front.models, package.digest)
+        shown = [{"path": one.path, "size": one.size, "executable": one.executable} for one in found]
+        return jsonify(digest=package.digest, files=shown)
+
+    @routes.get("/<digest>/files/<path:name>")
+    def text(digest: str, name: str) -> Response:
+        """One file of a package that is a text and not too long."""
+        package = front.state.package(check_digest("digest", digest))
+        return Response(text_in(front.models, package.digest, name), content_type="text/plain; charset=utf-8")
 
     return routes
 
@@ -81,7 +89,7 @@ def _short(info: PackageInfo) -> dict[str, Any]:
 
 def _added(front: Front, chunks: Iterable[bytes]) -> PackageInfo:
     """Check an archive aside, then keep it: the blob first, what is known of it second."""
-    with _gathered(chunks) as archive:
+    with gathered(chunks) as archive:
         package = inspect(archive)
         front.models.put((archive[at : at + CHUNK] for at in range(0, len(archive), CHUNK)), package.digest)
     manifest = package.manifest
@@ -91,17 +99,3 @@ def _added(front: Front, chunks: Iterable[bytes]) -> PackageInfo:
         Observed("package_uploaded", {"package": info.digest, "name": info.name, "size": info.size})
     )
     return info
-
-
-@contextmanager
-def _gathered(chunks: Iterable[bytes]) -> Iterator[memoryview]:
-    """A whole body as memory that a file without a name stands behind."""
-    with disk_errors(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
-        for chunk in chunks:
-            file.write(chunk)
-        file.flush()
-        if not file.tell():  # nothing can't be mapped
-            yield memoryview(b"")
-            return
-        # Not closed here: the traceback of a refusal still looks at it. The collector unmaps it.
-        yield memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

@@ -15,17 +15,16 @@ from dataclasses import replace
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
-from fedn.aggregation.blocks import check_finite
 from fedn.domain.errors import Busy, InvalidModel, Unavailable
 from fedn.domain.identity import Member, Role
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, check_digest
 from fedn.domain.messages import Assignment, Registration
-from fedn.domain.model import layout_of
 from fedn.domain.plan import Plan
 from fedn.ports import Buffer, ModelInfo, ModelStore, Observed, SessionInfo, StateStore
 from fedn.reducer.events import EventHub
 from fedn.reducer.federation import Reducer, newest_seed
 from fedn.reducer.inquiries import Inquiry, Question
+from fedn.reducer.inspecting import check_seed
 from fedn.reducer.network import NetworkView
 from fedn.stores.retention import told_if_pruned
 from fedn.stores.trail import TrailReport, verify_trail
@@ -70,6 +69,12 @@ class ReducerService:
     def register(self, registration: Registration) -> None:
         self._command(self._reducer.register(registration))
 
+    def drain(self, combiner: CombinerName) -> None:
+        self._command(self._reducer.drain(combiner))
+
+    def undrain(self, combiner: CombinerName) -> None:
+        self._command(self._reducer.undrain(combiner))
+
     def put_out(self, member: Member) -> None:
         """A member was revoked; a combiner is dropped at once. Waits for nothing."""
         if member.role is Role.COMBINER:
@@ -105,12 +110,7 @@ class ReducerService:
 
     def _check_model(self, digest: Digest) -> None:
         with self.models.map(digest) as file:
-            layout = layout_of(file)
-            if not layout.float_runs:
-                raise InvalidModel("model", "holds no floating-point tensor", "there is nothing to average")
-            if name := check_finite(file[layout.data_start :], layout):
-                raise InvalidModel(f"tensor {name!r}", "holds NaN, infinity or absurdly large numbers",
-                                   "export a model that has not diverged")  # fmt: skip
+            check_seed(file)
 
     def start_session(self, name: str, model: str, plan: Plan) -> SessionInfo:
         """Start a session on the model with this digest, or the newest seed model if it is ''."""

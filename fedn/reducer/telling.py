@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, assert_never
 
+from fedn.domain.ids import SessionId
 from fedn.domain.plan import Plan
 from fedn.domain.round import Head
 from fedn.reducer import legs as lg
 from fedn.reducer import machine as mc
+from fedn.reducer.network import Network
 from fedn.reducer.scores import metric_of
 
 STARTING = mc.Waiting("starting")
@@ -39,6 +41,12 @@ def progress(state: mc.State | None, reason: str, received: int) -> dict[str, An
     if state and (best := state.scores.best):
         shown["best"] = {"metric": metric_of(state.plan), "round": best.round, "value": best.value}
     return shown
+
+
+def begun(session: SessionId, number: int, network: Network) -> bool:
+    """Whether a round was opened before, by an earlier life of the reducer: combiners hold parts of it."""
+    held = (part for station in network.values() for part in station.held)
+    return any((part.session, part.round) == (session, number) for part in held)
 
 
 def announcement(phase: mc.Phase, plan: Plan, head: Head) -> tuple[str, dict[str, Any]] | None:

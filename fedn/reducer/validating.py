@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from fedn.reducer.metrics import summary, validation_means
 from fedn.reducer.network import Network, attached
 from fedn.reducer.peers import Peer
 from fedn.reducer.scores import UNSCORED, Score, Scores, better, direction_of, metric_of, validated
+from fedn.reducer.timing import VALIDATING
 
 log = logging.getLogger("fedn.reducer")
 
@@ -172,7 +174,7 @@ class Validating:
         def failed(client: ClientId, reason: str) -> None:
             self._note_failure(round_, client, reason)
 
-        answers = Answers(failed)
+        answers, began = Answers(failed), time.monotonic()
         try:
             await gather(filter(None, map(self._find, network)), spec_for, answers)
             rows = list(answers.rows.values())
@@ -181,7 +183,7 @@ class Validating:
             log.warning("validation of round %s failed: %s", round_, error.message)
             return None
         told = summary(rows)
-        self._tell("round_validated", round=round_, **told)
+        self._tell("round_validated", round=round_, **told, seconds={VALIDATING: time.monotonic() - began})
         return self._value(subject, told["metrics"])
 
     @property

@@ -63,6 +63,8 @@ class Story:
                 self._progress.update(self._all, total=fields["rounds"])
             case "progress":
                 self._bar(fields)
+            case "stragglers":
+                self._line(f"… {_stragglers(fields)}")
             case "waiting" | "reducer_away":
                 self._line(f"… {fields['reason']}")
             case "client_unfit":
@@ -107,3 +109,11 @@ class Story:
 
     def _line(self, text: str) -> None:
         self._progress.console.print(clean(text), soft_wrap=True)
+
+
+def _stragglers(fields: dict[str, Any]) -> str:
+    more = f" and {fields['more']} more" if fields["more"] else ""
+    return (
+        f"round {fields['round']} has taken {fields['seconds']:.1f} s and waits for "
+        f"{', '.join(fields['clients'])}{more}; half of the others took {fields['median']:.1f} s or less"
+    )

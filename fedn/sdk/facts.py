@@ -17,8 +17,8 @@ LATE_ROUNDS = 8
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something to tell: session, progress, waiting, client_unfit, client_failed, round_committed,
-    round_validated, reducer_away, session_ended."""
+    """Something to tell: session, progress, stragglers, waiting, client_unfit, client_failed,
+    round_committed, round_validated, reducer_away, session_ended."""
 
     event: str
     fields: dict[str, Any]

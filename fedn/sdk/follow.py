@@ -37,6 +37,7 @@ class Follower:
         self._committed = 0
         self._unvalidated: set[int] = set()
         self._said: set[tuple[Any, ...]] = set()
+        self._straggled = 0
         self._ended = False
 
     def facts(self) -> Iterator[Fact]:
@@ -80,6 +81,7 @@ class Follower:
         }
         if known:
             yield from self._new("progress", known)
+        yield from self._stragglers(progress)
         if reason := (progress.get("reason") or (info["state"] not in ENDED and info["reason"])):
             yield from self._new("waiting", {"reason": reason})
         yield from self._clients(progress)
@@ -95,6 +97,13 @@ class Follower:
             self._told[event] = fields
             yield Fact(event, {"session": self._session, **fields})
 
+    def _stragglers(self, progress: dict[str, Any]) -> Iterator[Fact]:
+        """Whom a round has been waiting for too long; told once of each round."""
+        late = progress.get("stragglers")
+        if late and progress["round"] != self._straggled:
+            self._straggled = progress["round"]
+            yield Fact("stragglers", {"session": self._session, "round": progress["round"], **late})
+
     def _clients(self, progress: dict[str, Any]) -> Iterator[Fact]:
         """Who can't take part, and whose validation failed, with the reason; each is told once."""
         for client, reason in progress.get("unfit", {}).items():
@@ -107,12 +116,12 @@ class Follower:
 
     def _missed(self) -> Iterator[Fact]:
         """What the last events say of clients: a session that ends shows it no longer."""
-        for event in self._reducer.get("/events", limit=1000)["events"]:
+        known = {"client_unfit": ("client", "reason"), "client_failed": ("round", "client", "reason")}
+        told = self._reducer.get("/events", session=self._session, event=list(known), newest=1)
+        for event in told["events"]:
             fields = event["fields"]
-            if fields.get("session") == self._session and "inquiry" not in fields:
-                known = {"client_unfit": ("client", "reason"), "client_failed": ("round", "client", "reason")}
-                if names := known.get(event["event"]):
-                    yield from self._once(event["event"], {name: fields[name] for name in names})
+            if "inquiry" not in fields:
+                yield from self._once(event["event"], {name: fields[name] for name in known[event["event"]]})
 
     def _once(self, event: str, fields: dict[str, Any]) -> Iterator[Fact]:
         said = (event, *fields.values())
@@ -175,7 +184,7 @@ class Bell:
         while not self._closed.is_set():
             try:
                 for event in self._reducer.events(last):
-                    last = event["id"]
+                    last = str(event["number"])
                     if event["event"] == "lagged" or event["fields"].get("session") == self._session:
                         self._rung.set()
                     if self._closed.is_set():

@@ -97,18 +97,18 @@ class Reducer:
                 answer.close()
 
     def events(self, last: str = "") -> Iterator[dict[str, Any]]:
-        """Events behind the one with id ``last``, until the connection ends (LinkBroken or StopIteration)."""
+        """Events behind number ``last``, until the connection ends (LinkBroken or StopIteration)."""
         headers = {"Last-Event-ID": last} if last else {}
         with self.stream("/events/stream", headers, STREAM) as answer:
             for line in answer.iter_lines():
                 if line.startswith("data:"):
                     yield json.loads(line.removeprefix("data:"))
 
-    def pages(self, path: str, key: str, after: int | str = -1) -> Iterator[dict[str, Any]]:
+    def pages(self, path: str, key: str, after: int | str = -1, **query: Any) -> Iterator[dict[str, Any]]:
         """Every item under ``key`` of a list that comes in pages."""
         following: int | str | None = after
         while following is not None:
-            page = self.get(path, after=following, limit=500)
+            page = self.get(path, after=following, limit=500, **query)
             yield from page[key]
             following = page["next"]
 

@@ -24,7 +24,7 @@ class DirectCombiner:
     def __getattr__(self, name: str) -> Any:
         if name in {"watch", "run_round", "run_validation", "fetch_part", "fetch_model"}:
             return lambda request: self._stream(lambda combiner: getattr(combiner, name)(request))
-        if name in {"ack", "abort", "release", "admit", "settle"}:
+        if name in {"ack", "abort", "release", "admit", "settle", "drain"}:
             return lambda command: self._call(lambda combiner: getattr(combiner, name)(command))
         raise AttributeError(name)
 

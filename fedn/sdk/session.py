@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fedn.aggregation.dtypes import Array
 from fedn.domain.errors import InvalidInput
 from fedn.domain.ids import check_digest
+from fedn.domain.messages import LAPS
 from fedn.helpers.files import read_file
 from fedn.sdk import models, transfers
 from fedn.sdk.asking import Answers, ask
@@ -87,22 +88,33 @@ class Session:
         Raises:
             InvalidInput: pandas is not installed.
         """
-        try:
-            import pandas
-        except ImportError:
-            remedy = "pip install '.[pandas]' in fedn's source tree"
-            raise InvalidInput("metrics", "need pandas", remedy) from None
         rows = [
             (row["round"], row["kind"], row["client"], row["examples"], name, value)
             for row in self._metric_rows()
+            if row["kind"] != "timing"
             for name, value in sorted(row["metrics"].items())
         ]
-        return pandas.DataFrame(rows, columns=list(COLUMNS))
+        return _table("metrics", rows, COLUMNS)
+
+    def timings(self) -> DataFrame:
+        """Where every client's time went: one row for each of its rounds, in seconds by its combiner's clock.
+
+        Columns: round, client, waiting, training, queued, uploading; NaN where that is not known.
+
+        Raises:
+            InvalidInput: pandas is not installed.
+        """
+        rows = [
+            (row["round"], row["client"], *(row["metrics"].get(lap) for lap in LAPS))
+            for row in self._metric_rows()
+            if row["kind"] == "timing"
+        ]
+        return _table("timings", rows, ("round", "client", *LAPS)).astype(dict.fromkeys(LAPS, float))
 
     def means(self, after: int = -1) -> dict[int, dict[str, dict[str, float]]]:
         """Example-weighted means of the metrics of rounds above ``after``, by round and kind.
 
-        ``means()[3]["validate"]["accuracy"]`` is that of round 3.
+        ``means()[3]["validate"]["accuracy"]`` is that of round 3. Under "timing" are plain means of seconds.
         """
         return {
             item["round"]: {kind: shown["metrics"] for kind, shown in item.items() if kind != "round"}
@@ -291,6 +303,15 @@ class Session:
             for state in ("refused", "lost"):
                 for one in record[state]:
                     self._callbacks.tell(Update(self.id, number, one["client"], state, reason=one["reason"]))
+
+
+def _table(what: str, rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> DataFrame:
+    try:
+        import pandas
+    except ImportError:
+        remedy = "pip install '.[pandas]' in fedn's source tree"
+        raise InvalidInput(what, "need pandas", remedy) from None
+    return pandas.DataFrame(rows, columns=list(columns))
 
 
 def _known_digest(text: str) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from fedn.domain.errors import Damaged, FednError, InvalidInput, InvalidModel, LinkBroken
-from fedn.domain.model import PREFIX_BYTES, header_bytes, parse_layout
+from fedn.domain.kinds import START_BYTES
+from fedn.domain.model import header_bytes, parse_layout
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -38,7 +39,7 @@ def upload(reducer: Reducer, source: BinaryIO, size: int, where: str, name: str,
 def check_header(source: BinaryIO, size: int, where: str) -> None:
     """Read the layout and go back to the start; raises InvalidModel naming ``where`` it is from."""
     try:
-        prefix = source.read(PREFIX_BYTES)
+        prefix = source.read(START_BYTES)
         parse_layout(prefix + source.read(header_bytes(prefix)), size)
     except InvalidModel as error:
         problem = f"{error.details['field']} {error.details['problem']}"

@@ -28,6 +28,8 @@ COPYING = "copying"
 """The state of a session whose records are not all there yet."""
 PAGE = 64
 """Records, entries and members written at once."""
+EVENTS_AT_ONCE = 1000
+"""Small rows, so more of them."""
 
 Metrics = Callable[[StateStore, SessionId], Iterable[Sequence[MetricRow]]]
 """Every metric row of a session, page by page."""
@@ -72,6 +74,7 @@ def copy_network(source: Stores, target: Stores, metrics: Metrics, told: Told = 
             for rows in metrics(source.state, info.session):
                 target.state.add_metrics(rows)
     copying.marks()  # again: some may have been made meanwhile
+    copying.events()
     return copying.report
 
 
@@ -219,6 +222,15 @@ class _Copying:
             for digest, at in marks:
                 self._target.state.mark_pruned([digest], at)
             after = marks[-1][0]
+
+    def events(self) -> None:
+        """What happened, from where the target ends."""
+        there = self._target.state.events(newest=True, limit=1)
+        after = there[0].number if there else 0
+        while rows := self._source.state.events(after, EVENTS_AT_ONCE):
+            self._target.state.add_events(rows)
+            after = rows[-1].number
+            self._told("events", after, after)
 
     def _blob(self, digest: Digest, what: str) -> None:
         if not self._copy(digest) and self._source.state.pruned(digest) is None:

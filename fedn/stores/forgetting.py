@@ -31,10 +31,14 @@ class Dropped:
 
 @dataclass(slots=True)
 class Forgotten:
-    """What is gone of a client. ``named``: whether there was a member of that id, which has no name now."""
+    """What is gone of a client: metric rows, and events that were about it or named it.
+
+    ``named``: whether there was a member of that id, which has no name now.
+    """
 
     client: ClientId
     metrics: int = 0
+    events: int = 0
     named: bool = False
 
 
@@ -84,15 +88,16 @@ def _named_by(state: StateStore, session: SessionId, report: Dropped) -> set[Dig
 
 
 def forget_client(state: StateStore, client: ClientId, note: AuditNote) -> Forgotten:
-    """Remove a client's metrics from every session, and its name and labels from the list of members.
+    """Remove a client's metrics and events, and its name and labels from the list of members.
 
     A token that it alone used, and nobody can use again, loses its name and labels, too.
 
     Raises:
         NotFound: nothing is known of it.
     """
-    report = Forgotten(client)
+    report, name = Forgotten(client), ""
     try:
+        name = state.identity.member(Role.CLIENT, client).name
         member = state.identity.forget_name(Role.CLIENT, client)
         report.named = True
         token = state.identity.token(member.token)
@@ -100,8 +105,10 @@ def forget_client(state: StateStore, client: ClientId, note: AuditNote) -> Forgo
             state.identity.import_identity(tokens=[replace(token, name="", labels={})])
     except NotFound:
         pass
-    report.metrics = state.forget_metrics(client)
-    if not report.named and not report.metrics:
-        raise NotFound(f"there are no metrics and there is no member of the name {client}", client=client)
-    state.identity.append_audit(replace(note, details={**note.details, "metrics": report.metrics}))
+    report.metrics, report.events = state.forget_metrics(client), state.forget_events(client, name)
+    if not (report.named or report.metrics or report.events):
+        problem = f"there are no metrics or events and there is no member of the name {client}"
+        raise NotFound(problem, client=client)
+    gone = {"metrics": report.metrics, "events": report.events}
+    state.identity.append_audit(replace(note, details={**note.details, **gone}))
     return report

@@ -19,8 +19,19 @@ from fedn.domain.errors import NotFound
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, check_digest
 from fedn.domain.round import Head, StoredRecord, head_of
 from fedn.domain.update import finite_metrics
-from fedn.ports import BlobInfo, Buffer, CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
+from fedn.ports import (
+    BlobInfo,
+    Buffer,
+    CombinerInfo,
+    EventRow,
+    MetricRow,
+    ModelInfo,
+    PackageInfo,
+    SessionInfo,
+)
 from fedn.stores import rules
+from fedn.stores.event_rows import Wanted
+from fedn.stores.events_memory import MemoryEvents
 from fedn.stores.identity_memory import MemoryIdentity
 from fedn.stores.leadership_memory import MemoryLeadership
 
@@ -34,6 +45,7 @@ class MemoryState:
         self.identity = MemoryIdentity()
         self._lock = threading.Lock()
         self.leadership = MemoryLeadership(self._lock)
+        self._events = MemoryEvents(self._lock, lambda: self.leadership.term)
         self._sessions: dict[SessionId, SessionInfo] = {}
         self._rows: dict[SessionId, list[tuple[int, str, bytes]]] = {}
         self._metrics: dict[SessionId, dict[tuple[int, str, str], MetricRow]] = {}
@@ -134,6 +146,7 @@ class MemoryState:
         with self._lock:
             rules.check_over(session, self._session(session).state)
             del self._sessions[session], self._rows[session], self._metrics[session]
+            self._events.drop(session)
 
     def forget_metrics(self, client: ClientId) -> int:
         with self._lock:
@@ -141,6 +154,21 @@ class MemoryState:
             for session, rows in self._metrics.items():
                 self._metrics[session] = {key: row for key, row in rows.items() if row.client != client}
             return before - sum(map(len, self._metrics.values()))
+
+    def add_events(self, rows: Sequence[EventRow], term: int | None = None) -> None:
+        self._events.add(rows, term)
+
+    def events(
+        self, after: int = 0, limit: int = 1000, session: str = "", round: int | None = None,
+        names: Collection[str] = (), newest: bool = False, before: int | None = None,
+    ) -> Sequence[EventRow]:  # fmt: skip
+        return self._events.read(Wanted(after, limit, session, round, names, newest, before))
+
+    def trim_events(self, keep: int) -> None:
+        self._events.trim(keep)
+
+    def forget_events(self, client: ClientId, name: str = "") -> int:
+        return self._events.forget(client, name)
 
     def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
         with self._lock:

@@ -16,10 +16,12 @@ from pymongo import ReplaceOne
 
 from fedn.domain.ids import ClientId, Digest, SessionId
 from fedn.domain.round import Head, StoredRecord, head_of
-from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
+from fedn.ports import CombinerInfo, EventRow, MetricRow, ModelInfo, PackageInfo, SessionInfo
 from fedn.stores import mongo_documents as documents
 from fedn.stores import rules
+from fedn.stores.event_rows import Wanted
 from fedn.stores.mongo_connection import MOST_ROWS, Document, MongoDatabase, Work
+from fedn.stores.mongo_events import MongoEvents
 from fedn.stores.mongo_identity import MongoIdentity
 from fedn.stores.mongo_leadership import MongoLeadership
 from fedn.stores.mongo_records import MongoRecords
@@ -38,6 +40,7 @@ class MongoState:
         self._records = MongoRecords(self._database)
         self.identity = MongoIdentity(self._database)
         self.leadership = MongoLeadership(self._database)
+        self._events = MongoEvents(self._database, self._fence)
 
     # --- term
 
@@ -148,6 +151,7 @@ class MongoState:
             rules.check_over(session, self.session(session).state)
             # Apart from the rest: they may be more than one transaction bears, and what has ended stays so.
             self._database["metrics"].delete_many({"session": session})
+            self._events.drop(session)
 
         def remove(work: Work) -> None:
             found = self._database["sessions"].find_one_and_delete({"session": session}, session=work)
@@ -200,6 +204,23 @@ class MongoState:
     def forget_metrics(self, client: ClientId) -> int:
         with self._database.writes(rows=MOST_ROWS):
             return int(self._database["metrics"].delete_many({"client": client}).deleted_count)
+
+    # --- events
+
+    def add_events(self, rows: Sequence[EventRow], term: int | None = None) -> None:
+        self._events.add(rows, term)
+
+    def events(
+        self, after: int = 0, limit: int = 1000, session: str = "", round: int | None = None,
+        names: Collection[str] = (), newest: bool = False, before: int | None = None,
+    ) -> Sequence[EventRow]:  # fmt: skip
+        return self._events.read(Wanted(after, limit, session, round, names, newest, before))
+
+    def trim_events(self, keep: int) -> None:
+        self._events.trim(keep)
+
+    def forget_events(self, client: ClientId, name: str = "") -> int:
+        return self._events.forget(client, name)
 
     # --- what was removed on purpose
 

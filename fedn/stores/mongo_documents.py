@@ -18,8 +18,9 @@ from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
 from fedn.domain.plan import plan_from
 from fedn.domain.round import Head
 from fedn.domain.update import finite_metrics
-from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
+from fedn.ports import CombinerInfo, EventRow, MetricRow, ModelInfo, PackageInfo, SessionInfo
 from fedn.stores import rules
+from fedn.stores.event_rows import fields_text, read_fields
 
 Document: TypeAlias = dict[str, Any]
 T = TypeVar("T")
@@ -91,6 +92,21 @@ def read_metrics(found: Document) -> MetricRow:
                      json.loads(found["metrics"]))  # fmt: skip
 
 
+# --- events
+
+
+def event(row: EventRow) -> Document:
+    return {"_id": row.number, "at": float(row.at), "event": row.event, "session": row.session,
+            "round": row.round, "fields": fields_text(row.fields)}  # fmt: skip
+
+
+@_reads("event", "_id")
+def read_event(found: Document) -> EventRow:
+    number = int(found["_id"])
+    fields = read_fields(number, found["fields"])
+    return EventRow(number, found["at"], found["event"], found["session"], int(found["round"]), fields)
+
+
 # --- models, packages, combiners: what stays from when they were first added, and what changes
 
 
@@ -119,13 +135,14 @@ def read_package(found: Document) -> PackageInfo:
 
 def combiner(info: CombinerInfo) -> Document:
     return {"address": info.address, "incarnation": info.incarnation,
-            "registered_at": float(info.registered_at)}  # fmt: skip
+            "registered_at": float(info.registered_at), "drained_at": float(info.drained_at)}  # fmt: skip
 
 
 @_reads("combiner", "_id")
 def read_combiner(found: Document) -> CombinerInfo:
     name = CombinerName(found["_id"])
-    return CombinerInfo(name, found["address"], found["incarnation"], found["registered_at"])
+    at = (found["registered_at"], found.get("drained_at", 0.0))
+    return CombinerInfo(name, found["address"], found["incarnation"], *at)
 
 
 # --- tokens and members

@@ -54,6 +54,8 @@ STEPS: Steps = (
         # As with records, the digest is taken over raw. _id is the entry's number.
         "audit": [],
     },
+    # 2: what happened. _id is the event's number.
+    {"events": [_index("session", "_id")]},
 )  # fmt: skip
 
 

@@ -22,6 +22,8 @@ PACKAGE_VERSION = 3
 
 PRUNED_VERSION = 4
 """The first that remembers which models were removed on purpose."""
+EVENTS_VERSION = 7
+"""The first that keeps events."""
 
 STEPS = (
     # 1: sessions and their trails
@@ -81,6 +83,15 @@ STEPS = (
         """CREATE TABLE lease (
             one INTEGER PRIMARY KEY CHECK (one = 1), holder TEXT NOT NULL, until REAL NOT NULL) STRICT""",
         "INSERT INTO lease VALUES (1, '', 0)",
+    ),
+    # 6: which combiners drain
+    ("ALTER TABLE combiners ADD COLUMN drained_at REAL NOT NULL DEFAULT 0",),
+    # 7: what happened
+    (
+        """CREATE TABLE events (
+            number INTEGER PRIMARY KEY, at REAL NOT NULL, event TEXT NOT NULL, session TEXT NOT NULL,
+            round INTEGER NOT NULL, fields TEXT NOT NULL) STRICT""",
+        "CREATE INDEX events_of_session ON events (session, number)",
     ),
 )
 SCHEMA_VERSION = len(STEPS)

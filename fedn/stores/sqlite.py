@@ -21,9 +21,10 @@ from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId
 from fedn.domain.plan import plan_from
 from fedn.domain.round import Head, StoredRecord, head_of
 from fedn.domain.update import finite_metrics
-from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, SessionInfo
-from fedn.stores import rules
+from fedn.ports import CombinerInfo, EventRow, MetricRow, ModelInfo, PackageInfo, SessionInfo
+from fedn.stores import events_sqlite, rules
 from fedn.stores.database import BUSY_SECONDS, Database
+from fedn.stores.event_rows import Wanted
 from fedn.stores.identity_sqlite import SqliteIdentity
 from fedn.stores.leadership_sqlite import SqliteLeadership, newest_term
 from fedn.stores.schema import PACKAGE_VERSION, PRUNED_VERSION
@@ -50,6 +51,7 @@ class SqliteState:
         self._database = Database(Path(path), read_only=read_only, busy_seconds=busy_seconds)
         self.identity = SqliteIdentity(self._database)
         self.leadership = SqliteLeadership(self._database)
+        self._events = events_sqlite.SqliteEvents(self._database)
 
     def take_term(self) -> int:
         return self.leadership.take_term()
@@ -158,12 +160,28 @@ class SqliteState:
                 raise rules.no_session(session)
             rules.check_over(session, row[0])
             connection.execute("DELETE FROM metrics WHERE session = ?", (session,))
+            events_sqlite.drop(connection, session)
             connection.execute("DELETE FROM records WHERE session = ?", (session,))
             connection.execute("DELETE FROM sessions WHERE session = ?", (session,))
 
     def forget_metrics(self, client: ClientId) -> int:
         with self._database.write() as connection:
             return connection.execute("DELETE FROM metrics WHERE client = ?", (client,)).rowcount
+
+    def add_events(self, rows: Sequence[EventRow], term: int | None = None) -> None:
+        self._events.add(rows, term)
+
+    def events(
+        self, after: int = 0, limit: int = 1000, session: str = "", round: int | None = None,
+        names: Collection[str] = (), newest: bool = False, before: int | None = None,
+    ) -> Sequence[EventRow]:  # fmt: skip
+        return self._events.read(Wanted(after, limit, session, round, names, newest, before))
+
+    def trim_events(self, keep: int) -> None:
+        self._events.trim(keep)
+
+    def forget_events(self, client: ClientId, name: str = "") -> int:
+        return self._events.forget(client, name)
 
     def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
         with self._database.write() as connection:
@@ -235,16 +253,14 @@ class SqliteState:
     def put_combiner(self, info: CombinerInfo) -> None:
         with self._database.write() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO combiners VALUES (?, ?, ?, ?)",
-                (info.combiner, info.address, info.incarnation, info.registered_at),
+                "INSERT OR REPLACE INTO combiners VALUES (?, ?, ?, ?, ?)",
+                (info.combiner, info.address, info.incarnation, info.registered_at, info.drained_at),
             )
 
     def combiners(self) -> Sequence[CombinerInfo]:
         with self._database.read() as connection:
-            rows = connection.execute(
-                "SELECT combiner, address, incarnation, registered_at FROM combiners ORDER BY combiner"
-            ).fetchall()
-        return [CombinerInfo(CombinerName(row[0]), row[1], row[2], row[3]) for row in rows]
+            rows = connection.execute("SELECT * FROM combiners ORDER BY combiner").fetchall()
+        return [CombinerInfo(CombinerName(row[0]), *row[1:]) for row in rows]  # an older file: one less
 
     def close(self) -> None:
         self._database.close()

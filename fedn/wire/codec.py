@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from types import ModuleType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints, overload
@@ -37,6 +37,8 @@ class _Field:
     to_wire: Convert | None
     from_wire: Convert | None
     nested: bool = False
+    otherwise: Any = None
+    """What stands for a nested message that an older version does not send; None if it must be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,10 @@ def _from_wire(plan: _Plan, message: Message) -> Any:
     values = []
     for f in plan.fields:
         if f.nested and not message.HasField(f.name):
-            raise InvalidInput(f.name, "missing", "send the whole message")
+            if f.otherwise is None:
+                raise InvalidInput(f.name, "missing", "send the whole message")
+            values.append(f.otherwise)
+            continue
         value = getattr(message, f.name)
         values.append(value if f.from_wire is None else f.from_wire(value))
     return plan.cls(*values)
@@ -156,9 +161,14 @@ def _plan_of_class(cls: type) -> _Plan:
     if message is None or not is_dataclass(cls):
         raise TypeError(f"{cls.__name__} has no message in fedn.proto")
     hints = get_type_hints(cls)
+
+    def default(field: Any) -> Any:
+        return None if field.default is MISSING else field.default
+
     return _Plan(
-        cls, message, _snake_case(cls.__name__), tuple(_field(f.name, hints[f.name]) for f in fields(cls))
-    )
+        cls, message, _snake_case(cls.__name__),
+        tuple(_field(f.name, hints[f.name], default(f)) for f in fields(cls)),
+    )  # fmt: skip
 
 
 def _plan_of_message(message: type[Message]) -> _Plan:
@@ -170,11 +180,11 @@ def _plan_of_message(message: type[Message]) -> _Plan:
     raise TypeError(f"{name} has no class in fedn.domain")
 
 
-def _field(name: str, hint: Any) -> _Field:
+def _field(name: str, hint: Any, otherwise: Any = None) -> _Field:
     if isinstance(hint, type) and is_dataclass(hint):
         inner = _PLANS[hint]
         return _Field(
-            name, lambda value: _to_wire(inner, value), lambda raw: _from_wire(inner, raw), nested=True
+            name, lambda value: _to_wire(inner, value), lambda raw: _from_wire(inner, raw), True, otherwise
         )
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return _Field(name, None, _enum_reader(name, hint))

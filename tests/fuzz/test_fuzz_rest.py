@@ -99,6 +99,8 @@ def there(net: Any) -> dict[str, Any]:
         "session": session,
         "number": 1,
         "digest": digest,
+        "other": net.service.state.session(session).head.model,
+        "name": "fedn.yaml",
         "role": "client",
         "member": "ann",
         "token": token,
@@ -182,6 +184,7 @@ def bodies(net: Any, there: dict[str, Any]) -> dict[str, list[bytes]]:
                for path, body in known.items()}  # fmt: skip
     return as_json | {
         "/api/v1/models?name=m": [net.small.model_file()],
+        "/api/v1/models/check": [net.small.model_file()],
         "/api/v1/packages": [archive()],
         "/login": [b"token=" + net.admin.encode()],
     }
@@ -189,6 +192,7 @@ def bodies(net: Any, there: dict[str, Any]) -> dict[str, list[bytes]]:
 
 TYPES = {
     "/api/v1/models?name=m": "application/octet-stream", "/api/v1/packages": "application/octet-stream",
+    "/api/v1/models/check": "application/octet-stream",
     "/login": "application/x-www-form-urlencoded",
 }  # fmt: skip
 QUERIES = [b"after=1&limit=3", b"name=zeros", b"pinned=" + b"0" * 64, b"after=ab12cd34-7&limit=1000"]
@@ -241,7 +245,7 @@ def test_spoilt_requests(
     read = [path.format(**there) for path, item in document(net)["paths"].items() if "get" in item]
     read = [path for path in read if not path.endswith("/stream")] + [
         "/",
-        "/fragment",
+        "/people",
         "/static/status.css",
         "/login",
     ]

@@ -19,7 +19,7 @@ from fedn.sandbox.flat import largest_difference
 from fedn.sandbox.processes import Sandbox
 
 APP = f"{Path(__file__).with_name('gated_app.py')}:app"
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 
 class Running:

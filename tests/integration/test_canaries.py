@@ -157,7 +157,9 @@ class Trouble:
         self.hunt.secrets["the cookie of vera"] = cookie.encode()
         own = {"Cookie": f"__Host-fedn_login={cookie}", "Origin": str(self.http.base_url).rstrip("/")}
         self.http.cookies.clear()
-        assert self.ask("GET", "/", headers=own).status_code == 200
+        page = self.ask("GET", "/", headers=own)
+        assert page.status_code == 200
+        own["Fedn-Csrf"] = page.text.partition('data-token="')[2].partition('"')[0]
         assert self.ask("POST", "/api/v1/tokens", json={"role": "admin"}, headers=own).status_code == 403
         assert self.ask("POST", "/logout", headers=own).status_code == 303
         self.http.cookies.clear()
@@ -189,7 +191,7 @@ class Trouble:
         for path in ("tokens", "members", "audit?limit=1000", "audit/verify", "events", "network", "clients",
                      "sessions", "combiners", "authority", "openapi.json"):  # fmt: skip
             assert self.ask("GET", f"/api/v1/{path}", admin).status_code == 200
-        with self.http.stream("GET", "/api/v1/events/stream", params={"after": "0-0"},
+        with self.http.stream("GET", "/api/v1/events/stream", params={"after": "0"},
                               headers={"Authorization": f"Bearer {admin}"}) as answer:  # fmt: skip
             lines = answer.iter_lines()
             self.hunt.hears("the event stream", "\n".join(next(lines) for _ in range(12)).encode())

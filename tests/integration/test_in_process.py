@@ -333,3 +333,30 @@ async def test_a_client_whose_link_broke_or_that_died_goes_on_where_its_round_wa
         await federation.story.until("session_finished")
         assert federation.story.named("combiner_lost") == []
         assert [a.trained for a in apps][1:] == [[1], [1]]
+
+
+async def test_where_a_rounds_time_went_is_told_while_it_is_open_and_kept(tmp_path: Path) -> None:
+    async with Federation(tmp_path) as federation:
+        quick, slow = await grow(federation, combiners=2, clients=2, closed=True)
+        info = await federation.start_session(SEED, rounds=1, min_clients=2)
+        quick.gate.set()
+        await federation.story.until("update_received", client="client-1")
+        count, states = 0, {}
+        while states != {"client-1": "folded", "client-2": "training"}:
+            count += 1
+            told = await federation.story.until("client_progress", count)
+            states |= {client: one["state"] for client, one in told["clients"].items()}
+        shown = federation.reducer.progress(info.session)
+        assert {c: (one["combiner"], one["state"]) for c, one in shown["clients"].items()} == {
+            "client-1": ("combiner-1", "folded"), "client-2": ("combiner-2", "training"),
+        }  # fmt: skip
+        slow.gate.set()
+        committed = await federation.story.until("round_committed")
+        assert set(committed["seconds"]) == {"clients", "reducing", "committing"}
+        assert "training" not in committed["train"]["metrics"]
+        validated = await federation.story.until("round_validated")
+        assert set(validated["seconds"]) == {"validating"}
+        rows = {r.client: r.metrics for r in federation.state.metrics(info.session) if r.kind == "timing"}
+        assert rows.keys() == {"client-1", "client-2"}
+        assert rows["client-2"]["training"] > rows["client-1"]["training"]
+        assert sum(rows["client-2"].values()) < committed["seconds"]["clients"]

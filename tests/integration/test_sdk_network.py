@@ -57,6 +57,13 @@ def test_metrics_are_a_tidy_table(network, two):
     assert set(trained.metric) == {"loss", "train_seconds"}
     accuracy = table[table.metric == "accuracy"].groupby(["kind", "round"]).value.mean()
     assert accuracy["validate", 2] == pytest.approx(0.35)
+    timings = session.timings()
+    assert list(timings.columns) == ["round", "client", "waiting", "training", "queued", "uploading"]
+    assert sorted(zip(timings["round"], timings.client, strict=True)) == [
+        (n, c) for n in (1, 2) for c in sorted(ids)
+    ]
+    assert (timings.training > 0).all()
+    assert set(table.kind) == {"check", "train", "validate"}
 
 
 def test_models_are_downloaded_checked_and_loaded(network, two, tmp_path):

@@ -107,6 +107,9 @@ class Puppet:
     async def settle(self, command: m.SettleUpdate) -> None:
         self.told.append(command)
 
+    async def drain(self, command: m.DrainRequest) -> None:
+        self.told.append(command)
+
     async def close(self) -> None:
         """Nothing to close."""
 

@@ -9,6 +9,8 @@ import logging
 import pytest
 
 from fedn import logs
+from fedn.domain.hosts import MAX_LINES
+from fedn.logs import Kept
 
 
 @pytest.fixture
@@ -100,3 +102,30 @@ def test_what_makes_an_address_a_right_to_read_is_blotted_out(root_logger, as_js
     assert "X-Amz-Expires=300&X-Amz-Signature=***" in stream.getvalue()
     assert "0123abcd" not in stream.getvalue()
     assert "ef45" not in stream.getvalue()
+
+
+def test_fedns_own_last_lines_are_kept_without_secrets_tracebacks_or_others_lines() -> None:
+    logging.getLogger("fedn").setLevel(logging.INFO)
+    try:
+        with Kept() as kept:
+            log = logging.getLogger("fedn.combiner")
+            try:
+                raise ValueError("patient 17")
+            except ValueError:
+                log.exception("train() failed", extra={"round": 3})
+            log.debug("unseen")
+            log.info("a token: fedn1.%s.%s.%s", "0" * 64, "1" * 16, "SECRET")
+            logging.getLogger("users.code").error("patient 18")
+            assert [(line.level, line.text) for line in kept.all()] == [
+                ("error", "train() failed round=3"),
+                ("info", f"a token: fedn1.{'0' * 64}.{'1' * 16}.***"),
+            ]
+            assert kept.fresh() == kept.all()
+            assert kept.fresh() == ()
+            for number in range(MAX_LINES + 1):
+                log.info("line %d", number)
+            assert [line.text for line in kept.fresh()] == [f"line {n}" for n in range(1, MAX_LINES + 1)]
+        log.info("afterwards")
+        assert kept.fresh() == ()
+    finally:
+        logging.getLogger("fedn").setLevel(logging.NOTSET)

@@ -1,5 +1,5 @@
 // Sends a package's archive to the REST API as it is, and says in words what came of it.
-// The package list is drawn anew by status.js: the reducer tells of an upload as of all that happens.
+// The package list is drawn anew by live.js: the reducer tells of an upload as of all that happens.
 "use strict";
 
 {
@@ -7,7 +7,7 @@
   const { archive, cancel } = form.elements;
   const submit = form.querySelector("[type=submit]");
   const bar = form.querySelector("progress");
-  const outcome = document.getElementById("outcome");
+  const outcome = form.querySelector(".outcome");
   const limit = Number(form.dataset.limit);
 
   form.hidden = false;
@@ -24,6 +24,7 @@
     const request = new XMLHttpRequest(); // fetch does not say how much has been sent
     request.open("POST", form.action);
     request.setRequestHeader("Content-Type", "application/x-tar");
+    request.setRequestHeader("Fedn-Csrf", document.getElementById("state").dataset.token);
     request.upload.onprogress = ({ loaded, total }) => { bar.max = total; bar.value = loaded; };
     request.upload.onload = () => { bar.removeAttribute("value"); say("being checked"); };
     request.onload = () => answered(request.status, request.responseText);
@@ -42,7 +43,7 @@
   }
 
   function answered(status, text) {
-    if (status === 401) return location.assign(form.dataset.login);
+    if (status === 401) return location.assign(document.body.dataset.login);
     let answer;
     try {
       answer = JSON.parse(text);
@@ -63,7 +64,7 @@
   function refused(field, problem, remedy = "") {
     const words = element("p", element("strong", field), `: ${problem}`);
     if (remedy) words.append(element("br"), element("span", remedy));
-    words.className = "notice";
+    words.className = "alert alert-danger";
     say(words);
   }
 

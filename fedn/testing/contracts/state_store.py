@@ -15,6 +15,7 @@ from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, digest_of
 from fedn.domain.round import Head, StoredRecord, head_of, store_record
 from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, StateStore
 from fedn.testing.contracts.samples import genesis, session_info, successor
+from fedn.testing.contracts.state_events import StateEventsContract
 from fedn.testing.contracts.state_keeping import StateKeepingContract
 
 MNIST = SessionId("mnist")
@@ -22,7 +23,7 @@ NOBODY = SessionId("nobody")
 _T = TypeVar("_T")
 
 
-class StateStoreContract(StateKeepingContract):
+class StateStoreContract(StateKeepingContract, StateEventsContract):
     """Subclass and provide a fixture ``store`` that yields an empty StateStore."""
 
     @pytest.fixture
@@ -301,9 +302,10 @@ class StateStoreContract(StateKeepingContract):
         assert store.combiners() == []
         south = CombinerInfo(CombinerName("south"), "localhost:2", "i1", 1.0)
         north = CombinerInfo(CombinerName("north"), "localhost:1", "i2", 2.0)
-        for info in (south, north, replace(south, incarnation="i3", registered_at=3.0)):
+        drained = replace(south, incarnation="i3", registered_at=3.0, drained_at=2.5)
+        for info in (south, north, drained):
             store.put_combiner(info)
-        assert store.combiners() == [north, replace(south, incarnation="i3", registered_at=3.0)]
+        assert store.combiners() == [north, drained]
 
     def test_close_may_be_called_twice(self, store: StateStore) -> None:
         store.close()

@@ -17,20 +17,24 @@ class Done(_message.Message):
     def __init__(self) -> None: ...
 
 class DrainRequest(_message.Message):
-    __slots__ = ("term", "reason")
+    __slots__ = ("term", "reason", "over")
     TERM_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    OVER_FIELD_NUMBER: _ClassVar[int]
     term: int
     reason: str
-    def __init__(self, term: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
+    over: bool
+    def __init__(self, term: _Optional[int] = ..., reason: _Optional[str] = ..., over: bool = ...) -> None: ...
 
 class FetchRequest(_message.Message):
-    __slots__ = ("digest", "offset")
+    __slots__ = ("digest", "offset", "client")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
     digest: str
     offset: int
-    def __init__(self, digest: _Optional[str] = ..., offset: _Optional[int] = ...) -> None: ...
+    client: str
+    def __init__(self, digest: _Optional[str] = ..., offset: _Optional[int] = ..., client: _Optional[str] = ...) -> None: ...
 
 class UpdateHeader(_message.Message):
     __slots__ = ("session", "round", "client", "base_model", "examples", "size", "digest", "layout", "metrics")
@@ -62,32 +66,68 @@ class UpdateHeader(_message.Message):
     def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., client: _Optional[str] = ..., base_model: _Optional[str] = ..., examples: _Optional[int] = ..., size: _Optional[int] = ..., digest: _Optional[str] = ..., layout: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ClientMessage(_message.Message):
-    __slots__ = ("hello", "beat", "update_offered", "task_failed", "model_validated")
+    __slots__ = ("hello", "beat", "update_offered", "task_failed", "model_validated", "log_shared")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     BEAT_FIELD_NUMBER: _ClassVar[int]
     UPDATE_OFFERED_FIELD_NUMBER: _ClassVar[int]
     TASK_FAILED_FIELD_NUMBER: _ClassVar[int]
     MODEL_VALIDATED_FIELD_NUMBER: _ClassVar[int]
+    LOG_SHARED_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     beat: Beat
     update_offered: UpdateOffered
     task_failed: TaskFailed
     model_validated: ModelValidated
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., update_offered: _Optional[_Union[UpdateOffered, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., model_validated: _Optional[_Union[ModelValidated, _Mapping]] = ...) -> None: ...
+    log_shared: LogShared
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., beat: _Optional[_Union[Beat, _Mapping]] = ..., update_offered: _Optional[_Union[UpdateOffered, _Mapping]] = ..., task_failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., model_validated: _Optional[_Union[ModelValidated, _Mapping]] = ..., log_shared: _Optional[_Union[LogShared, _Mapping]] = ...) -> None: ...
+
+class Host(_message.Message):
+    __slots__ = ("fedn", "python", "system", "cpus", "memory", "runs")
+    FEDN_FIELD_NUMBER: _ClassVar[int]
+    PYTHON_FIELD_NUMBER: _ClassVar[int]
+    SYSTEM_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    RUNS_FIELD_NUMBER: _ClassVar[int]
+    fedn: str
+    python: str
+    system: str
+    cpus: int
+    memory: int
+    runs: str
+    def __init__(self, fedn: _Optional[str] = ..., python: _Optional[str] = ..., system: _Optional[str] = ..., cpus: _Optional[int] = ..., memory: _Optional[int] = ..., runs: _Optional[str] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("protocol", "client", "name")
+    __slots__ = ("protocol", "client", "name", "host")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     client: str
     name: str
-    def __init__(self, protocol: _Optional[int] = ..., client: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    host: Host
+    def __init__(self, protocol: _Optional[int] = ..., client: _Optional[str] = ..., name: _Optional[str] = ..., host: _Optional[_Union[Host, _Mapping]] = ...) -> None: ...
 
 class Beat(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class LogLine(_message.Message):
+    __slots__ = ("at", "level", "text")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    at: float
+    level: str
+    text: str
+    def __init__(self, at: _Optional[float] = ..., level: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class LogShared(_message.Message):
+    __slots__ = ("lines",)
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    lines: _containers.RepeatedCompositeFieldContainer[LogLine]
+    def __init__(self, lines: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ...) -> None: ...
 
 class UpdateOffered(_message.Message):
     __slots__ = ("header", "inline")
@@ -277,26 +317,34 @@ class WatchRequest(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., term: _Optional[int] = ...) -> None: ...
 
 class CombinerEvent(_message.Message):
-    __slots__ = ("snapshot", "client_attached", "client_detached", "release_requested", "gauges_changed")
+    __slots__ = ("snapshot", "client_attached", "client_detached", "release_requested", "gauges_changed", "traffic_changed", "lines_logged")
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ATTACHED_FIELD_NUMBER: _ClassVar[int]
     CLIENT_DETACHED_FIELD_NUMBER: _ClassVar[int]
     RELEASE_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     GAUGES_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    TRAFFIC_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    LINES_LOGGED_FIELD_NUMBER: _ClassVar[int]
     snapshot: Snapshot
     client_attached: ClientAttached
     client_detached: ClientDetached
     release_requested: ReleaseRequested
     gauges_changed: GaugesChanged
-    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., client_attached: _Optional[_Union[ClientAttached, _Mapping]] = ..., client_detached: _Optional[_Union[ClientDetached, _Mapping]] = ..., release_requested: _Optional[_Union[ReleaseRequested, _Mapping]] = ..., gauges_changed: _Optional[_Union[GaugesChanged, _Mapping]] = ...) -> None: ...
+    traffic_changed: TrafficChanged
+    lines_logged: LinesLogged
+    def __init__(self, snapshot: _Optional[_Union[Snapshot, _Mapping]] = ..., client_attached: _Optional[_Union[ClientAttached, _Mapping]] = ..., client_detached: _Optional[_Union[ClientDetached, _Mapping]] = ..., release_requested: _Optional[_Union[ReleaseRequested, _Mapping]] = ..., gauges_changed: _Optional[_Union[GaugesChanged, _Mapping]] = ..., traffic_changed: _Optional[_Union[TrafficChanged, _Mapping]] = ..., lines_logged: _Optional[_Union[LinesLogged, _Mapping]] = ...) -> None: ...
 
 class ClientInfo(_message.Message):
-    __slots__ = ("client", "name")
+    __slots__ = ("client", "name", "host", "attached_at")
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_AT_FIELD_NUMBER: _ClassVar[int]
     client: str
     name: str
-    def __init__(self, client: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+    host: Host
+    attached_at: float
+    def __init__(self, client: _Optional[str] = ..., name: _Optional[str] = ..., host: _Optional[_Union[Host, _Mapping]] = ..., attached_at: _Optional[float] = ...) -> None: ...
 
 class RoundHeld(_message.Message):
     __slots__ = ("session", "round", "part", "clients")
@@ -311,18 +359,22 @@ class RoundHeld(_message.Message):
     def __init__(self, session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Snapshot(_message.Message):
-    __slots__ = ("protocol", "combiner", "incarnation", "clients", "rounds")
+    __slots__ = ("protocol", "combiner", "incarnation", "clients", "rounds", "host", "draining")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     COMBINER_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     CLIENTS_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    HOST_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     combiner: str
     incarnation: str
     clients: _containers.RepeatedCompositeFieldContainer[ClientInfo]
     rounds: _containers.RepeatedCompositeFieldContainer[RoundHeld]
-    def __init__(self, protocol: _Optional[int] = ..., combiner: _Optional[str] = ..., incarnation: _Optional[str] = ..., clients: _Optional[_Iterable[_Union[ClientInfo, _Mapping]]] = ..., rounds: _Optional[_Iterable[_Union[RoundHeld, _Mapping]]] = ...) -> None: ...
+    host: Host
+    draining: bool
+    def __init__(self, protocol: _Optional[int] = ..., combiner: _Optional[str] = ..., incarnation: _Optional[str] = ..., clients: _Optional[_Iterable[_Union[ClientInfo, _Mapping]]] = ..., rounds: _Optional[_Iterable[_Union[RoundHeld, _Mapping]]] = ..., host: _Optional[_Union[Host, _Mapping]] = ..., draining: bool = ...) -> None: ...
 
 class ClientAttached(_message.Message):
     __slots__ = ("info",)
@@ -359,6 +411,34 @@ class GaugesChanged(_message.Message):
     GAUGES_FIELD_NUMBER: _ClassVar[int]
     gauges: _containers.RepeatedCompositeFieldContainer[Gauge]
     def __init__(self, gauges: _Optional[_Iterable[_Union[Gauge, _Mapping]]] = ...) -> None: ...
+
+class Traffic(_message.Message):
+    __slots__ = ("client", "received", "sent")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    received: int
+    sent: int
+    def __init__(self, client: _Optional[str] = ..., received: _Optional[int] = ..., sent: _Optional[int] = ...) -> None: ...
+
+class TrafficChanged(_message.Message):
+    __slots__ = ("received", "sent", "clients")
+    RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    SENT_FIELD_NUMBER: _ClassVar[int]
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    received: int
+    sent: int
+    clients: _containers.RepeatedCompositeFieldContainer[Traffic]
+    def __init__(self, received: _Optional[int] = ..., sent: _Optional[int] = ..., clients: _Optional[_Iterable[_Union[Traffic, _Mapping]]] = ...) -> None: ...
+
+class LinesLogged(_message.Message):
+    __slots__ = ("client", "lines")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    lines: _containers.RepeatedCompositeFieldContainer[LogLine]
+    def __init__(self, client: _Optional[str] = ..., lines: _Optional[_Iterable[_Union[LogLine, _Mapping]]] = ...) -> None: ...
 
 class RoundSpec(_message.Message):
     __slots__ = ("term", "session", "round", "part", "model", "model_size", "layout", "clients", "config", "seed", "deadline", "aggregator", "incarnation", "inline", "package", "package_size")
@@ -397,16 +477,18 @@ class RoundSpec(_message.Message):
     def __init__(self, term: _Optional[int] = ..., session: _Optional[str] = ..., round: _Optional[int] = ..., part: _Optional[int] = ..., model: _Optional[str] = ..., model_size: _Optional[int] = ..., layout: _Optional[str] = ..., clients: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., seed: _Optional[int] = ..., deadline: _Optional[float] = ..., aggregator: _Optional[str] = ..., incarnation: _Optional[str] = ..., inline: _Optional[bytes] = ..., package: _Optional[str] = ..., package_size: _Optional[int] = ...) -> None: ...
 
 class RoundEvent(_message.Message):
-    __slots__ = ("round_opened", "update_received", "part_sealed", "round_aborted")
+    __slots__ = ("round_opened", "update_received", "part_sealed", "round_aborted", "stages_noted")
     ROUND_OPENED_FIELD_NUMBER: _ClassVar[int]
     UPDATE_RECEIVED_FIELD_NUMBER: _ClassVar[int]
     PART_SEALED_FIELD_NUMBER: _ClassVar[int]
     ROUND_ABORTED_FIELD_NUMBER: _ClassVar[int]
+    STAGES_NOTED_FIELD_NUMBER: _ClassVar[int]
     round_opened: RoundOpened
     update_received: UpdateReceived
     part_sealed: PartSealed
     round_aborted: RoundAborted
-    def __init__(self, round_opened: _Optional[_Union[RoundOpened, _Mapping]] = ..., update_received: _Optional[_Union[UpdateReceived, _Mapping]] = ..., part_sealed: _Optional[_Union[PartSealed, _Mapping]] = ..., round_aborted: _Optional[_Union[RoundAborted, _Mapping]] = ...) -> None: ...
+    stages_noted: StagesNoted
+    def __init__(self, round_opened: _Optional[_Union[RoundOpened, _Mapping]] = ..., update_received: _Optional[_Union[UpdateReceived, _Mapping]] = ..., part_sealed: _Optional[_Union[PartSealed, _Mapping]] = ..., round_aborted: _Optional[_Union[RoundAborted, _Mapping]] = ..., stages_noted: _Optional[_Union[StagesNoted, _Mapping]] = ...) -> None: ...
 
 class RoundOpened(_message.Message):
     __slots__ = ("incarnation", "part", "clients")
@@ -419,8 +501,15 @@ class RoundOpened(_message.Message):
     def __init__(self, incarnation: _Optional[str] = ..., part: _Optional[int] = ..., clients: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class UpdateReceived(_message.Message):
-    __slots__ = ("client", "examples", "metrics")
+    __slots__ = ("client", "examples", "metrics", "seconds")
     class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class SecondsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
         VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -430,10 +519,28 @@ class UpdateReceived(_message.Message):
     CLIENT_FIELD_NUMBER: _ClassVar[int]
     EXAMPLES_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
     client: str
     examples: int
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, client: _Optional[str] = ..., examples: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    seconds: _containers.ScalarMap[str, float]
+    def __init__(self, client: _Optional[str] = ..., examples: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., seconds: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class StagesNoted(_message.Message):
+    __slots__ = ("clients",)
+    CLIENTS_FIELD_NUMBER: _ClassVar[int]
+    clients: _containers.RepeatedCompositeFieldContainer[ClientStage]
+    def __init__(self, clients: _Optional[_Iterable[_Union[ClientStage, _Mapping]]] = ...) -> None: ...
+
+class ClientStage(_message.Message):
+    __slots__ = ("client", "stage", "seconds")
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    client: str
+    stage: str
+    seconds: float
+    def __init__(self, client: _Optional[str] = ..., stage: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class Contributor(_message.Message):
     __slots__ = ("client", "examples", "digest")

@@ -149,7 +149,7 @@ class CombinerControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Drain(self, request, context):
-        """No new clients; those attached are told to move.
+        """No new clients; those attached are told to move. Or, over: clients are taken again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

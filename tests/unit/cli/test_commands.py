@@ -65,7 +65,8 @@ def test_a_download_whose_bytes_are_wrong_is_thrown_away(fedn, seed, tmp_path):
     [
         (lambda data: b"PK\x03\x04 not a model at all", "is a zip archive, such as numpy's .npz"),
         (lambda data: data[:-3], "truncated"),
-        (lambda data: b"", "shorter than 8 bytes"),
+        (lambda data: b"", "is empty"),
+        (lambda data: b"PK", "shorter than 8 bytes"),
     ],
 )
 def test_a_file_that_is_no_model_is_refused_before_it_travels(alone, small, tmp_path, spoil, words):
@@ -224,6 +225,23 @@ def test_a_watcher_sees_a_session_live_and_why_it_waits(fedn, service, small):
     (result,) = told
     assert result.exit_code == 0, result.output
     assert "accuracy 0.5000" in result.stdout
+
+
+def test_a_watcher_is_told_once_whom_a_round_waits_for(fedn, service, small):
+    session = small.seeded(service, rounds=1).session
+    late = {"seconds": 42.25, "median": 12.0, "clients": ["client-a", "client-b"], "more": 3}
+    service.progress = {"state": "running", "reason": "", "round": 1, "expected": 9, "received": 4,
+                        "stragglers": late}  # fmt: skip
+    service.commit(session, 0.5)
+    service.end(session, "finished", "")
+    words = (
+        "round 1 has taken 42.2 s and waits for client-a, client-b and 3 more; half of the others took 12.0 s"
+    )
+    assert fedn.good("session", "watch", session).count(words) == 1
+    told = [json.loads(line) for line in fedn.good("session", "watch", session, "--json").splitlines()]
+    assert [one for one in told if one["event"] == "stragglers"] == [
+        {"event": "stragglers", "session": session, "round": 1, **late}
+    ]
 
 
 def test_a_watcher_survives_a_restart_of_the_reducer(fedn_at, settings, service, small):

@@ -168,3 +168,14 @@ def test_init_writes_a_package_that_is_good_and_trains(alone, tmp_path):
     assert app.validate(model, data) == (examples, pytest.approx({"rmse": 0.0}, abs=before / 2))
     assert "is there already" in alone.refused(2, "package", "init", folder)
     assert "not a valid name" in alone.refused(2, "package", "init", tmp_path / "a b")
+
+
+def test_the_files_of_an_uploaded_package_are_listed_and_read(fedn, folder, service, small):
+    digest = fedn.json("package", "upload", folder)["digest"]
+    told = fedn.json("package", "files", digest[:8])
+    assert {one["path"] for one in told["files"]} == set(FILES)
+    assert fedn.good("package", "files", digest, "app.py") == FILES["app.py"]
+    assert "has no file" in fedn.refused(4, "package", "files", digest, "tools/app.py")
+    assert "is not a plain path" in fedn.refused(2, "package", "files", digest, "../app.py")
+    small.seeded(service, package=digest)
+    assert "digits (running)" in fedn.good("package", "show", digest)

@@ -162,7 +162,7 @@ def test_a_session_that_goes_on_is_not_deleted(alone, kept: Kept):
 
 def test_a_client_is_forgotten(alone, kept: Kept):
     assert alone.json("store", "forget-client", "client-0", "--yes", *kept.at) == {
-        "client": "client-0", "metrics": 6, "named": False}  # fmt: skip
+        "client": "client-0", "metrics": 6, "events": 0, "named": False}  # fmt: skip
     assert kept.verify() == (True, 7, 0)
     assert "no member" in alone.refused(4, "store", "forget-client", "client-0", "--yes", *kept.at)
     alone.refused(2, "store", "forget-client", "../client", "--yes", *kept.at)

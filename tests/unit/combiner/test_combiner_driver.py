@@ -262,3 +262,37 @@ async def test_whose_part_closes_while_its_update_is_checked_is_to_offer_again(
     go_on.set()
     with pytest.raises(NotFound, match="offer the update again"):
         await sending
+
+
+async def test_a_long_round_tells_where_its_clients_are_and_where_their_time_went(scene: Scene) -> None:
+    await scene.attaches(ANN)
+    events = scene.runs(ANN, BOB)
+    assert isinstance(await anext(events), m.RoundOpened)
+    noted = await asyncio.wait_for(anext(events), 20)
+    assert isinstance(noted, m.StagesNoted)
+    assert {one.client: one.stage for one in noted.clients} == {ANN: "training", BOB: "waiting"}
+    bob = await scene.attaches(BOB)
+    assert isinstance(await bob.hears(), m.Task)
+    bob.offers()
+    assert isinstance(await bob.hears(), m.Receipt)
+    received = await anext(event async for event in events if isinstance(event, m.UpdateReceived))
+    assert set(received.seconds) == set(m.LAPS)
+    assert received.seconds["waiting"] > 0
+    again = scene.runs(ANN, BOB)
+    past = [await anext(again) for _ in range(3)]
+    assert [type(event) for event in past] == [m.RoundOpened, m.UpdateReceived, m.StagesNoted]
+    assert isinstance(past[-1], m.StagesNoted)
+    assert {one.client: one.stage for one in past[-1].clients} == {ANN: "training", BOB: "folded"}
+
+
+async def test_an_update_that_was_offered_before_its_part_opened_has_no_training_time(scene: Scene) -> None:
+    ann = await scene.attaches(ANN)
+    ann.offers()
+    watching = scene.combiner.watch(m.WatchRequest(PROTOCOL_VERSION, 1))
+    await anext(event async for event in watching if isinstance(event, m.ReleaseRequested))
+    events = scene.runs(ANN)
+    assert isinstance(await anext(events), m.RoundOpened)
+    assert isinstance(await ann.hears(), m.Task)
+    ann.offers()
+    received = await anext(event async for event in events if isinstance(event, m.UpdateReceived))
+    assert set(received.seconds) == set(m.LAPS) - {"training"}

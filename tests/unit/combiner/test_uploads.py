@@ -31,7 +31,7 @@ class Desk:
     """Uploads into one part; ``complete`` remembers what came to its end."""
 
     def __init__(self, directory: Path) -> None:
-        self.uploads = Uploads(directory, Limits(), Gauges(), lambda client: None)
+        self.uploads = Uploads(directory, Limits(), Gauges(), lambda client, size: None)
         self.run = RoundRun(PartSum(Layout((), 0), Mean()), lambda: None)
         self.complete: list[Upload] = []
 

@@ -21,7 +21,7 @@ from fedn.domain.update import Contributor
 from fedn.ports import MetricRow, ModelInfo, Observed, SessionInfo
 from fedn.reducer.events import EventHub
 from fedn.reducer.inquiries import Inquiry, Question, word
-from fedn.reducer.network import CombinerView, NetworkView, choose_combiner
+from fedn.reducer.network import CombinerView, NetworkView, check_drain, choose_combiner
 from fedn.stores import open_models, open_state
 from fedn.stores.trail import TrailReport, verify_trail
 
@@ -43,6 +43,7 @@ class SmallService:
         self.term = self.state.take_term()
         self.reason = ""
         self.combiners: dict[str, Registration] = {}
+        self.drained: dict[str, float] = {}
         self.progress: Mapping[str, Any] = {}
         self.unfit_clients: Mapping[ClientId, str] | None = None
         self.gauges: tuple[Gauge, ...] = ()
@@ -55,7 +56,13 @@ class SmallService:
             self.term,
             tuple(
                 CombinerView(
-                    r.combiner, r.address, r.incarnation, True, clients if n == 0 else (), self.gauges
+                    r.combiner,
+                    r.address,
+                    r.incarnation,
+                    True,
+                    clients if n == 0 else (),
+                    self.gauges,
+                    drained_at=self.drained.get(r.combiner, 0.0),
                 )
                 for n, r in enumerate(self.combiners.values())
             ),
@@ -125,6 +132,13 @@ class SmallService:
 
     def stop_session(self, session: SessionId) -> SessionInfo:
         return self.end(session, "cancelled", "stopped by a person")
+
+    def drain(self, combiner: CombinerName) -> None:
+        check_drain(self.network(), combiner)
+        self.drained[combiner] = 1.0
+
+    def undrain(self, combiner: CombinerName) -> None:
+        self.drained.pop(combiner, None)
 
     def pause_session(self, session: SessionId) -> SessionInfo:
         return self.end(session, "paused", "paused by a person")

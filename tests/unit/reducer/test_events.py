@@ -8,7 +8,9 @@ import pytest
 
 from fedn.domain.errors import Busy, Unavailable
 from fedn.ports import Observed
-from fedn.reducer.events import LAGGED, EventHub
+from fedn.reducer.events import FLEETING, LAGGED, EventHub
+
+(FLEETING_ONE,) = FLEETING
 
 
 def tell(hub: EventHub, *names: str) -> None:
@@ -45,12 +47,40 @@ def test_a_new_reader_sees_only_what_comes():
         assert names(reader.follow()) == ["new"]
 
 
-def test_a_number_from_another_process_is_brought_into_range():
+def test_a_number_that_never_was_is_behind_everything():
     hub = EventHub()
     with hub.subscribe(after=500) as reader:
         tell(hub, "a")
+        (last,) = reader.follow()
+        assert (last.event, last.fields, last.number) == (LAGGED, {"missed": 1}, 1)
+
+
+def test_numbers_go_on_where_the_reducer_before_ended_and_are_kept_before_they_are_told():
+    kept: list[tuple[int, str, int, int]] = []
+    hub = EventHub(
+        begin=40, keep=lambda row: kept.append((row.number, row.session, row.round, len(hub.recent())))
+    )
+    assert hub.oldest == 41
+    hub.observe(Observed("a", {"session": "s", "round": 3}))
+    hub.observe(Observed("b", {}))
+    assert kept == [(41, "s", 3, 0), (42, "", -1, 1)]
+    with hub.subscribe(after=40) as all_of_it, hub.subscribe(after=7) as lagging:
         hub.close()
-        assert names(reader.follow()) == ["a"]
+        assert names(all_of_it.follow()) == ["a", "b"]
+        assert [event.fields for event in lagging.follow()] == [{"missed": 2}]
+
+
+def test_fleeting_events_are_told_and_leave_no_gap():
+    kept: list[int] = []
+    hub = EventHub(ring=3, keep=lambda row: kept.append(row.number))
+    with hub.subscribe() as reader:
+        tell(hub, "a", FLEETING_ONE, "b")
+        behind_a = hub.subscribe(after=1)
+        hub.observe(Observed(FLEETING_ONE, {}))
+        assert ([row.number for row in hub.recent()], hub.oldest, kept) == ([2], 2, [1, 2])
+        hub.close()
+        assert [event.event for event in reader.follow()] == [LAGGED]
+        assert [(event.number, event.event) for event in behind_a.follow()] == [(2, "b"), (2, FLEETING_ONE)]
 
 
 def test_a_reader_that_was_overtaken_is_told_and_dropped_and_may_come_back():

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 from fedn.aggregation.mean import PartMerger
 from fedn.domain.errors import Damaged
 from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId, digest_of
+from fedn.domain.messages import UpdateReceived
 from fedn.domain.model import parse_layout
 from fedn.domain.part import PartHeader
 from fedn.domain.round import MergedPart
@@ -18,6 +19,7 @@ from fedn.domain.update import Contributor
 from fedn.reducer.books import Hindrances
 from fedn.reducer.intake import Intake
 from fedn.reducer.legs import PartKey
+from fedn.reducer.timing import RoundTimes
 
 S, ANN, A = SessionId("s"), ClientId("ann"), CombinerName("A")
 KEY = PartKey(A, Incarnation("A1"), 0)
@@ -27,7 +29,8 @@ LAYOUT = parse_layout(FILE, len(FILE))
 
 def intake(number: int = 1, told: list[str] | None = None) -> Intake:
     hindrances = Hindrances((told if told is not None else []).append)
-    return Intake(S, number, PartMerger(LAYOUT, "weighted"), hindrances)
+    times = RoundTimes(number, lambda *_, **__: None)
+    return Intake(S, number, PartMerger(LAYOUT, "weighted"), hindrances, times)
 
 
 def part(of: PartKey, value: float, number: int = 1) -> tuple[PartHeader, bytes]:
@@ -42,10 +45,20 @@ def merged(*keys: PartKey) -> list[MergedPart]:
 
 def test_an_update_is_new_once() -> None:
     one = intake()
-    assert [one.receive(ANN, 5, {"loss": 1.0}) for _ in range(3)] == [True, False, False]
+    assert [one.receive(UpdateReceived(ANN, 5, {"loss": 1.0})) for _ in range(3)] == [True, False, False]
     assert [row.examples for row in one.metrics] == [5]
-    assert one.receive(ClientId("bob"), 5, {})
+    assert one.receive(UpdateReceived(ClientId("bob"), 5))
     assert len(one.metrics) == 1
+
+
+def test_of_a_clients_seconds_only_sound_ones_are_kept() -> None:
+    one = intake()
+    told = {"training": 2.5, "queued": -1.0, "uploading": float("nan"), "napping": 3.0}
+    one.receive(UpdateReceived(ANN, 5, {}, told))
+    [row] = one.timing
+    assert (row.kind, row.metrics) == ("timing", {"training": 2.5})
+    one.receive(UpdateReceived(ClientId("bob"), 5, {}, {"training": float("inf")}))
+    assert one.timing == [row]
 
 
 async def test_the_mean_is_that_of_the_parts_that_were_added() -> None:
@@ -92,7 +105,7 @@ async def test_what_is_said_of_a_part_waits_until_it_is_open_or_in_vain() -> Non
 async def test_a_combiner_hinders_as_long_as_one_of_its_parts_is_followed() -> None:
     told: list[str] = []
     hindrances = Hindrances(told.append)
-    one = Intake(S, 1, PartMerger(LAYOUT, "weighted"), hindrances)
+    one = Intake(S, 1, PartMerger(LAYOUT, "weighted"), hindrances, RoundTimes(1, lambda *_, **__: None))
     later = KEY._replace(part=1)
     with one.following(KEY):
         hindrances.blame(A, Damaged("torn"))

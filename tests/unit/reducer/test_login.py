@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from browsing import own
 
 from fedn.config import ReducerSettings
 from fedn.domain.identity import Principal, Role, parse_token
@@ -45,7 +46,7 @@ def http(app):
 
 def test_a_page_leads_to_the_form_and_the_form_to_the_page(net, http):
     answer = http.get("/", headers=HTML)
-    assert (answer.status_code, answer.location) == (302, "/login")
+    assert (answer.status_code, answer.location) == (302, "/login?next=/")
     form = http.get("/login").get_data(as_text=True)
     assert 'method="post"' in form
     assert 'type="password"' in form
@@ -63,7 +64,7 @@ def test_a_page_leads_to_the_form_and_the_form_to_the_page(net, http):
 def test_a_program_gets_an_error_and_no_page(http):
     for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json"}):
         assert http.get("/", headers=headers).status_code == 401
-    assert http.get("/fragment").status_code == 401
+    assert http.get("/people").status_code == 401
     assert http.get("/api/v1/network", headers=HTML).status_code == 401
 
 
@@ -110,7 +111,7 @@ def test_logging_out_ends_it_here_and_everywhere(net, app, http):
     stolen = {"Cookie": log_in(http, net.admin).headers["Set-Cookie"].partition(";")[0]}
     thief = browser(app, jar=False)
     assert thief.get("/api/v1/whoami", headers=stolen).status_code == 200
-    answer = http.post("/logout", headers=OWN)
+    answer = http.post("/logout", headers=own(http, SITE))
     assert (answer.status_code, answer.location) == (303, "/login")
     assert "Max-Age=0" in answer.headers["Set-Cookie"]
     assert http.get("/api/v1/whoami").status_code == 401
@@ -126,7 +127,7 @@ def test_it_ends_after_twelve_hours(net, http):
     assert http.get("/api/v1/whoami").status_code == 200
     net.clock.ahead = LOGIN_SECONDS + 1
     assert http.get("/api/v1/whoami").status_code == 401
-    assert http.get("/", headers=HTML).location == "/login"
+    assert http.get("/", headers=HTML).location == "/login?next=/"
 
 
 def test_it_ends_with_its_token(net, http, beside):
@@ -136,7 +137,7 @@ def test_it_ends_with_its_token(net, http, beside):
     net.registrar.revoke_token(parse_token("", token).token, False, beside("small_network").BY)
     answer = http.get("/api/v1/whoami")
     assert (answer.status_code, answer.get_json()["code"]) == (403, "revoked")
-    assert http.get("/", headers=HTML).location == "/login"
+    assert http.get("/", headers=HTML).location == "/login?next=/"
     log_in(http, net.token("viewer", seconds=600))
     net.clock.ahead = 601
     assert http.get("/api/v1/whoami").status_code == 401
@@ -147,7 +148,7 @@ def test_its_stream_ends_with_it(net, http):
     with http.get("/api/v1/events/stream") as answer:
         lines = iter(answer.response)
         next(lines)
-        http.post("/logout", headers=OWN)
+        http.post("/logout", headers=own(http, SITE))
         assert b"".join(lines) == b""
 
 
@@ -168,7 +169,7 @@ def test_logins_are_bounded():
 
 def test_another_site_can_not_act_with_a_browsers_cookie(net, http):
     log_in(http, net.admin)
-    assert http.post("/api/v1/tokens", json={"role": "viewer"}, headers=OWN).status_code == 201
+    assert http.post("/api/v1/tokens", json={"role": "viewer"}, headers=own(http, SITE)).status_code == 201
     for origin in ("https://evil.example", "http://fl.example.org", "https://fl.example.org:8443", "null"):
         answer = http.post("/api/v1/tokens", json={"role": "admin"}, headers={"Origin": origin})
         assert (answer.status_code, answer.get_json()["details"]["field"]) == (400, "Origin")
@@ -213,14 +214,14 @@ def test_who_is_who_is_for_those_who_run_the_network(net, http, app):
     for role, members, tokens in (("admin", True, True), ("operator", True, False), ("viewer", False, False)):
         each = browser(app)
         log_in(each, net.token(role))
-        for path in ("/", "/fragment"):
-            page = each.get(path, headers=HTML).get_data(as_text=True)
-            assert ("Who is who" in page and "<td>ann</td>" in page) is members, (role, path)
-            assert (parse_token("", made).token in page) is tokens, (role, path)
-            assert parse_token("", made).secret not in page
+        page = each.get("/people", headers=HTML).get_data(as_text=True)
+        assert ("<td>ann</td>" in page) is members, role
+        assert (parse_token("", made).token in page) is tokens, role
+        assert parse_token("", made).secret not in page
     log_in(http, net.admin)
     net.registrar.revoke_member(Role.CLIENT, "ann", Principal(Role.ADMIN, "admin"))
-    assert "Revoked" in http.get("/", headers=HTML).get_data(as_text=True)
+    page = http.get("/people", headers=HTML).get_data(as_text=True)
+    assert re.search(r'class="whole bad">2\d', page)
 
 
 def test_downloads_are_offered_to_those_who_may(net, app, small):
@@ -236,7 +237,8 @@ def test_no_page_needs_a_script_of_its_own_and_the_policy_allows_none(net, http)
     fresh = browser(net.app())
     for answer in (
         http.get("/", headers=HTML),
-        http.get("/fragment"),
+        http.get("/people", headers=HTML),
+        http.get("/packages", headers=HTML),
         fresh.get("/login"),
         log_in(fresh, "x"),
     ):
@@ -263,7 +265,7 @@ def test_names_are_escaped_everywhere(net, http):
 def test_an_insecure_network_says_so_on_every_page(service, insecure):
     settings = ReducerSettings(host="0.0.0.0" if insecure else "127.0.0.1", insecure_no_tls_no_auth=insecure)
     plain = create_app(service, settings).test_client()
-    assert ("INSECURE" in plain.get("/").get_data(as_text=True)) is insecure
+    assert ("Insecure:" in plain.get("/").get_data(as_text=True)) is insecure
     assert plain.get("/login").location == "/", "there is nothing to log in to"
     assert plain.post("/login", data={"token": "x"}).status_code == 409
     assert plain.post("/logout").status_code == 409

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from fedn.domain.errors import Unavailable
+from fedn.domain.errors import Conflict, NotFound, Unavailable
 from fedn.domain.ids import ClientId, CombinerName, Incarnation, SessionId
 from fedn.domain.messages import ClientInfo, RoundHeld
-from fedn.reducer.network import CombinerView, NetworkView, Station, attached, choose_combiner, of_session
+from fedn.reducer.network import (
+    CombinerView,
+    NetworkView,
+    Station,
+    attached,
+    check_drain,
+    choose_combiner,
+    of_session,
+)
 
 NEW = ClientId("new")
 
@@ -44,6 +54,22 @@ def test_the_one_just_lost_is_avoided_even_if_preferred_unless_there_is_no_other
     assert choose(view(a=0, b=5), avoid="a") == "b"
     assert choose(view(a=0, b=5), prefer="a", avoid="a") == "b"
     assert choose(view(a=0, b=None), avoid="a") == "a"
+
+
+def test_one_that_drains_is_taken_by_nobody() -> None:
+    def drained(**clients: int | None) -> NetworkView:
+        one, *others = view(**clients).combiners
+        return NetworkView(1, (replace(one, drained_at=5.0), *others))
+
+    assert choose(drained(a=0, b=5), prefer="a") == "b"
+    assert choose(drained(a=0, b=5), avoid="b") == "b"
+    with pytest.raises(Unavailable, match="all combiners that are live drain"):
+        choose(drained(a=0, b=None))
+    check_drain(drained(a=1, b=1), CombinerName("a"))  # again: nothing against it
+    with pytest.raises(Conflict, match="no other combiner is live that could take the clients of b"):
+        check_drain(drained(a=1, b=1), CombinerName("b"))
+    with pytest.raises(NotFound):
+        check_drain(view(a=1, b=1), CombinerName("c"))
 
 
 def test_where_an_open_round_waits_for_a_client_it_goes_unless_it_prefers_or_avoids() -> None:

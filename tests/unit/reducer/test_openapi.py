@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import schemathesis
+from package_files import archive
 
 from fedn.config import ReducerSettings
 from fedn.domain.errors import InvalidPlan
@@ -48,7 +49,7 @@ def operations(document: dict[str, Any]):
 
 def braced(rule: str) -> str:
     """A rule as OpenAPI writes it."""
-    return re.sub(r"<(?:int:)?(\w+)>", r"{\1}", rule)
+    return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
 def routes(app) -> set[str]:
@@ -216,6 +217,26 @@ def test_every_answer_of_a_session_fits(small, service, http, document):
         operation = f"POST /api/v1/sessions/{{session}}/{verb}"
         check_answer(document, operation, http.post(f"/api/v1/sessions/{session}/{verb}"))
     check_answer(document, "GET /api/v1/sessions/{session}", http.get("/api/v1/sessions/nobody"))
+
+
+def test_every_answer_about_what_is_in_models_and_packages_fits(small, service, http, document):
+    def fits(operation: str, path: str, **how: Any) -> None:
+        method, _, rule = operation.partition(" ")
+        answer = http.open(f"/api/v1/{path}", method=method, **how)
+        assert answer.status_code == 200, answer.get_data(as_text=True)
+        check_answer(document, f"{method} /api/v1/{rule}", answer)
+
+    package = http.post("/api/v1/packages", data=archive()).get_json()["digest"]
+    session = small.seeded(service, package=package)
+    service.commit(session.session, 0.5)
+    first, second = session.head.model, service.state.session(session.session).head.model
+    fits("GET models/formats", "models/formats")
+    fits("POST models/check", "models/check", data=small.model_file())
+    fits("GET models/{digest}/tensors", f"models/{second}/tensors")
+    fits("GET models/{digest}/compare/{other}", f"models/{first}/compare/{second}")  # zeros first
+    fits("GET models/{digest}/lineage", f"models/{second}/lineage")
+    fits("GET packages/{digest}/info", f"packages/{package}/info")
+    fits("GET packages/{digest}/files", f"packages/{package}/files")
 
 
 def test_every_answer_about_who_is_who_fits(net, beside, document):

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from browsing import own
 from package_files import FILES, MANIFEST, archive
 
 from fedn.domain.ids import digest_of
@@ -13,7 +14,7 @@ from fedn.packages.members import MAX_BYTES
 
 SITE = "https://fl.example.org"
 HTML = {"Accept": "text/html"}
-OWN = {"Origin": SITE, "Content-Type": "application/x-tar"}
+TAR = {"Content-Type": "application/x-tar"}
 PACKAGE = archive()
 
 
@@ -53,7 +54,12 @@ class Page(HTMLParser):
             self.scripts.append(names["src"])
 
 
-def page(browser, path: str = "/") -> Page:
+def sent(browser) -> dict[str, str]:
+    """Headers of an upload from the page."""
+    return own(browser, SITE, **TAR)
+
+
+def page(browser, path: str = "/packages") -> Page:
     return Page(browser.get(path, headers=HTML).get_data(as_text=True))
 
 
@@ -62,22 +68,21 @@ def test_a_package_is_uploaded_as_the_form_does_it_and_listed(net, http):
     form = page(browser).forms["upload"]
     assert form["method"] == "post"
     assert int(form["data-limit"]) == MAX_BYTES
-    assert form["data-login"] == "/login"
-    answer = browser.post(form["action"], data=PACKAGE, headers=OWN)
+    answer = browser.post(form["action"], data=PACKAGE, headers=sent(browser))
     assert (answer.status_code, answer.get_json()["digest"]) == (201, digest_of(PACKAGE))
-    for path in ("/", "/fragment"):
-        shown = browser.get(path, headers=HTML).get_data(as_text=True)
-        cells = [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", shown, re.S)]
-        at = cells.index(digest_of(PACKAGE)[:12])
-        assert cells[at - 1 : at + 4] == [
-            "mnist-keras Digits.", digest_of(PACKAGE)[:12], "keras", "startup, train, validate", "10.0 KiB"
-        ]  # fmt: skip
-        assert cells[at + 4].startswith("20")
+    shown = browser.get("/packages", headers=HTML).get_data(as_text=True)
+    cells = [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<td.*?</td>", shown, re.S)]
+    at = cells.index(digest_of(PACKAGE)[:12])
+    assert cells[at - 1 : at + 4] == [
+        "mnist-keras Digits.", digest_of(PACKAGE)[:12], "keras", "startup, train, validate", "10.0 KiB"
+    ]  # fmt: skip
+    assert cells[at + 4].startswith("20")
 
 
 def test_what_is_wrong_with_a_package_comes_in_words(http):
     wrong = archive({**FILES, "fedn.yaml": "name: x\nentry_points: {trian: x}"})
-    answer = http("operator").post("/api/v1/packages", data=wrong, headers=OWN)
+    browser = http("operator")
+    answer = browser.post("/api/v1/packages", data=wrong, headers=sent(browser))
     assert answer.status_code == 400
     details = answer.get_json()["details"]
     assert details["field"] == "fedn.yaml: entry_points.trian"
@@ -90,36 +95,38 @@ def test_no_other_page_can_upload_with_somebodys_login(net, http):
     for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {}):
         refused = browser.post("/api/v1/packages", data=PACKAGE, headers=headers)
         assert refused.status_code in (400, 401), headers
+    stale = browser.post("/api/v1/packages", data=PACKAGE, headers={"Origin": SITE})
+    assert (stale.status_code, stale.get_json()["code"]) == (409, "stale_page")
     assert net.service.state.packages() == []
 
 
 def test_viewers_see_packages_and_no_form(http):
-    http("operator").post("/api/v1/packages", data=PACKAGE, headers=OWN)
-    browser = http("viewer")
+    operator, browser = http("operator"), http("viewer")
+    operator.post("/api/v1/packages", data=PACKAGE, headers=sent(operator))
     shown = page(browser)
     assert "upload" not in shown.forms
     assert not any("upload" in source for source in shown.scripts)
-    assert digest_of(PACKAGE)[:12] in browser.get("/fragment").get_data(as_text=True)
-    assert browser.post("/api/v1/packages", data=PACKAGE, headers=OWN).status_code == 403
+    assert digest_of(PACKAGE)[:12] in browser.get("/packages").get_data(as_text=True)
+    assert browser.post("/api/v1/packages", data=PACKAGE, headers=sent(browser)).status_code == 403
 
 
 def test_what_a_package_says_of_itself_is_text(http):
     evil = archive({**FILES, "fedn.yaml": MANIFEST.replace("Digits.", "<script>alert(1)</script>")})
     browser = http("operator")
-    assert browser.post("/api/v1/packages", data=evil, headers=OWN).status_code == 201
-    shown = browser.get("/", headers=HTML).get_data(as_text=True)
+    assert browser.post("/api/v1/packages", data=evil, headers=sent(browser)).status_code == 201
+    shown = browser.get("/packages", headers=HTML).get_data(as_text=True)
     assert "<script>alert" not in shown
     assert "&lt;script&gt;alert" in shown
 
 
 def test_what_is_drawn_anew_lies_around_the_form(http):
-    """The script puts each part of the fragment in the place of its namesake; the form is in none."""
+    """The script puts each live part in the place of its namesake; the form is in none."""
     browser = http("operator")
-    shown, fragment = page(browser), page(browser, "/fragment")
-    assert set(fragment.ids) < set(shown.ids)
-    assert {"overview", "package-list", "people"} <= set(fragment.ids)
+    shown = page(browser)
+    live = Page(browser.get("/packages", headers={**HTML, "Fedn-Live": "1"}).get_data(as_text=True))
+    assert set(live.ids) <= set(shown.ids)
+    assert "package-list" in live.ids
     assert len(shown.ids) == len(set(shown.ids))
-    assert "upload" not in fragment.forms
     for source in shown.scripts:
         with browser.get(source) as answer:
             assert answer.status_code == 200

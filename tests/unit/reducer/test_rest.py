@@ -1,21 +1,20 @@
-"""The REST API over real stores: every answer's form, every error's one shape, bytes, events, the page."""
+"""The REST API over real stores: every answer's form, every error's one shape, bytes, the page."""
 
 from __future__ import annotations
 
-import json
 import logging
 
 import pytest
+from browsing import own
 
 from fedn.config import ReducerSettings
 from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import PROTOCOL_VERSION
 from fedn.domain.messages import Gauge
 from fedn.domain.plan import plan_fields
-from fedn.ports import Observed
 from fedn.reducer.metrics import whole_rounds
+from fedn.reducer.pages.drawing import sparkline
 from fedn.reducer.rest import create_app
-from fedn.reducer.views import curve
 
 
 @pytest.fixture
@@ -50,7 +49,9 @@ def assert_error(answer, status: int, code: str | None = None) -> dict:
 
 def every_route(app):
     values = {"session": "nobody", "number": 7, "digest": "0" * 64, "filename": "nothing.css",
-              "token": "0" * 16, "role": "client", "member": "nobody", "inquiry": "nothing"}  # fmt: skip
+              "token": "0" * 16, "role": "client", "member": "nobody", "combiner": "nobody",
+              "client": "nobody", "inquiry": "nothing",
+              "other": "0" * 64, "name": "fedn.yaml"}  # fmt: skip
     adapter = app.url_map.bind("localhost")
     for rule in app.url_map.iter_rules():
         wanted = {name: values[name] for name in rule.arguments}
@@ -105,7 +106,7 @@ def test_every_route_hides_a_bug_and_logs_it(app, http, service, caplog):
     ):
         setattr(service, name, broken)
     with caplog.at_level(logging.CRITICAL):
-        for path in ("/", "/fragment", "/readyz", "/api/v1/network", "/api/v1/combiners", "/api/v1/clients"):
+        for path in ("/", "/packages", "/readyz", "/api/v1/network", "/api/v1/combiners", "/api/v1/clients"):
             assert "secret" not in assert_error(http.get(path), 500, "internal")["error"]
         assert_error(http.post("/api/v1/models", data=b"x"), 500, "internal")
         assert_error(http.post("/api/v1/sessions", json={}), 500, "internal")
@@ -127,8 +128,10 @@ def test_a_foreign_page_can_neither_act_nor_read(http):
     )
     assert "Host" in assert_error(http.get("/api/v1/network", headers={"Host": "evil.example"}), 400)["error"]
     for origin in ("http://localhost", "https://localhost"):  # the latter behind a proxy that speaks TLS
-        own = http.post("/api/v1/sessions", json={}, headers={"Origin": origin})
-        assert own.status_code == 404  # let in; there is only no seed model
+        answer = http.post("/api/v1/sessions", json={}, headers={"Origin": origin})
+        assert_error(answer, 409, "stale_page")  # not from a page that it has loaded from here
+        answer = http.post("/api/v1/sessions", json={}, headers=own(http, origin))
+        assert answer.status_code == 404  # let in; there is only no seed model
 
 
 def test_with_the_loud_flag_other_host_names_are_served(service):
@@ -171,6 +174,30 @@ def test_a_combiner_registers_and_clients_are_sent_to_it(http):
     assert (combiner["live"], combiner["clients"][0]["client"]) == (True, "client-a")
     assert http.get("/api/v1/combiners").get_json()["combiners"][0]["clients"] == 2
     assert http.get("/api/v1/clients").get_json()["clients"][1]["combiner"] == "c1"
+
+
+def test_one_combiner_and_one_client_with_all_that_is_known(http, service, small):
+    http.post("/api/v1/combiners", json=COMBINER)
+    one = http.get("/api/v1/combiners/c1").get_json()
+    assert ([c["client"] for c in one["clients"]], one["log"]) == (["client-a", "client-b"], [])
+    session = small.seeded(service).session
+    service.commit(session, 0.5)
+    service.commit(session, 0.6)
+    client = http.get("/api/v1/clients/client-a").get_json()
+    assert (client["name"], client["combiner"]) == ("name of client-a", "c1")
+    assert [(s["session"], s["rounds"]) for s in client["sessions"]] == [(session, 2)]
+    assert http.get("/api/v1/clients/client-a?limit=0").get_json()["sessions"] == []
+
+
+def test_a_combiner_drains_while_another_can_take_its_clients(http):
+    client = {"client": "me", "prefer": "c1"}
+    http.post("/api/v1/combiners", json=COMBINER)
+    assert_error(http.post("/api/v1/combiners/c1/drain"), 409, "conflict")
+    http.post("/api/v1/combiners", json=COMBINER | {"combiner": "c2"})
+    assert http.post("/api/v1/combiners/c1/drain").get_json()["draining"]
+    assert http.post("/api/v1/clients/assignment", json=client).get_json()["combiner"] == "c2"
+    assert not http.post("/api/v1/combiners/c1/undrain").get_json()["draining"]
+    assert http.post("/api/v1/clients/assignment", json=client).get_json()["combiner"] == "c1"
 
 
 @pytest.mark.parametrize(
@@ -236,7 +263,7 @@ def test_a_plan_field_that_is_wrong_is_named(http):
 def test_the_page_shows_gauges_in_use_or_once_above_half(http, service):
     http.post("/api/v1/combiners", json=COMBINER)
     service.gauges = (Gauge("parts", 1, 256, 1), Gauge("uploads", 0, 4, 3), Gauge("parked", 0, 10_000, 7))
-    page = http.get("/fragment").get_data(as_text=True)
+    page = http.get("/").get_data(as_text=True)
     assert "<td>parts</td><td>1</td><td>1</td><td>256</td>" in page
     assert "<td>uploads</td><td>0</td><td>3</td><td>4</td>" in page
     assert "parked" not in page
@@ -417,55 +444,6 @@ class _Body:
         return b"x" * taken
 
 
-# --- events ----------------------------------------------------------------------------------------
-
-
-def stream_of(answer) -> list[dict]:
-    lines = answer.get_data(as_text=True).splitlines()
-    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
-
-
-def test_recent_events_are_listed(http, service):
-    for name in ("a", "b"):
-        service.hub.observe(Observed(name, {"round": 1, "loss": float("inf")}))
-    events = http.get("/api/v1/events").get_json()["events"]
-    assert [(e["event"], e["fields"]["loss"]) for e in events] == [("a", None), ("b", None)]
-    assert [e["event"] for e in http.get(f"/api/v1/events?after={events[0]['id']}").get_json()["events"]] == [
-        "b"
-    ]
-    assert_error(http.get("/api/v1/events?after=x"), 400)
-
-
-def test_a_stream_resumes_behind_the_last_event_it_saw(http, service):
-    for name in ("a", "b", "c"):
-        service.hub.observe(Observed(name, {}))
-    answers = [
-        http.get("/api/v1/events/stream", headers={"Last-Event-ID": f"{service.hub.epoch}-1"}),
-        http.get("/api/v1/events/stream", headers={"Last-Event-ID": "0dead000-500"}),
-        http.get("/api/v1/events/stream"),
-    ]
-    service.hub.close()
-    assert [[e["event"] for e in stream_of(answer)] for answer in answers] == [
-        ["b", "c"],
-        ["a", "b", "c"],
-        [],
-    ]
-    assert answers[0].mimetype == "text/event-stream"
-    for answer in answers:
-        answer.close()
-    assert service.hub.streams_open == 0
-
-
-def test_streams_are_capped_and_closing_one_frees_it(http, service):
-    streams = [http.get("/api/v1/events/stream") for _ in range(3)]
-    assert "event_streams" in assert_error(http.get("/api/v1/events/stream"), 429, "busy")["error"]
-    for stream in streams:
-        stream.close()
-    with http.head("/api/v1/events/stream") as head:
-        assert head.status_code == 200
-    assert service.hub.streams_open == 0
-
-
 # --- the page --------------------------------------------------------------------------------------
 
 
@@ -491,13 +469,13 @@ def test_the_page_asks_nothing_of_other_machines(http):
     page = http.get("/")
     assert "http://" not in page.get_data(as_text=True).replace("http://www.w3.org", "")
     assert "default-src 'self'" in page.headers["Content-Security-Policy"]
-    for path in ("/static/status.css", "/static/status.js", "/favicon.ico"):
+    for path in ("/static/fedn.css", "/static/live.js", "/library/plotly.min.js", "/favicon.ico"):
         answer = http.get(path)
         assert answer.status_code == 200
         answer.close()
 
 
 def test_the_curve_is_scaled_and_bears_a_flat_line():
-    assert curve([1.0]) == ""
-    assert curve([0.0, 1.0]) == "0.0,48.0 240.0,0.0"
-    assert curve([2.0, 2.0]) == "0.0,48.0 240.0,48.0"
+    assert sparkline([1.0]) == ""
+    assert sparkline([0.0, 1.0]) == "0.0,48.0 240.0,0.0"
+    assert sparkline([2.0, 2.0]) == "0.0,48.0 240.0,48.0"

@@ -89,7 +89,7 @@ def test_the_page_shows_the_best_model_and_who_can_not_take_part(http, service, 
         "state": "running", "reason": "", "best": {"metric": "accuracy", "round": 3, "value": 0.9},
         "unfit": {"<b>": "data: has 5 columns"}, "failed": {"round": 2, "clients": {"client-z": "boom"}},
     }  # fmt: skip
-    page = http.get("/fragment").get_data(as_text=True)
+    page = http.get("/").get_data(as_text=True)
     assert "Best so far: round 3, accuracy 0.9000" in page
     assert service.state.record(session, 3).record.model[:12] in page
     assert "&lt;b&gt; can't take part: data: has 5 columns".replace("'", "&#39;") in page.replace(
@@ -105,9 +105,9 @@ def test_the_page_knows_the_best_model_of_a_session_that_has_ended_and_metrics_b
     service.state.add_metrics([MetricRow(session, 4, "train", ClientId("client-a"), 5, trained)])
     service.end(session, "finished", "")
     service.unfit_clients = {ClientId("client-z"): "has 5 columns"}
-    assert "client-z can't take part: has 5 columns" in http.get("/fragment").get_data(as_text=True)
+    assert "client-z can't take part: has 5 columns" in http.get("/").get_data(as_text=True)
     for _ in range(2):
-        page = http.get("/fragment").get_data(as_text=True)
+        page = http.get("/").get_data(as_text=True)
         assert "Best so far: round 2, accuracy 0.9000" in page
         assert "<th>accuracy before fit</th>" in page
         assert "<td>0.1250</td>" in page

@@ -123,3 +123,54 @@ def test_who_uploaded_what_is_in_the_audit_log(net, beside):
     assert app.get(f"/api/v1/packages/{DIGEST}", headers=viewer).status_code == 200
     combiner = helper.shown(net.join("combiner", "c1"))
     assert app.get(f"/api/v1/models/{DIGEST}", environ_overrides=dict(combiner)).data == PACKAGE
+
+
+# --- what is in one --------------------------------------------------------------------------------
+
+
+def test_the_files_of_a_package_are_listed_and_their_text_is_shown(http, service, small):
+    http.post("/api/v1/packages", data=PACKAGE)
+    listed = http.get(f"/api/v1/packages/{DIGEST}/files").get_json()["files"]
+    assert {one["path"]: one["size"] for one in listed} == {
+        path: len(text.encode()) for path, text in FILES.items()
+    }
+    answer = http.get(f"/api/v1/packages/{DIGEST}/files/app.py")
+    assert answer.get_data(as_text=True) == FILES["app.py"]
+    assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert http.get(f"/api/v1/packages/{DIGEST}/files/tools/prepare.sh").status_code == 200
+    assert http.get(f"/api/v1/packages/{DIGEST}/info").get_json()["sessions"] == []
+    session = small.seeded(service, package=DIGEST)
+    small.seeded(service)
+    (one,) = http.get(f"/api/v1/packages/{DIGEST}/info").get_json()["sessions"]
+    assert (one["session"], one["name"], one["state"]) == (session.session, "digits", "running")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "words"),
+    [
+        ("tools", 404, "has no file"),
+        ("..%2f..%2fetc%2fpasswd", 404, "has no file"),
+        ("data.bin", 400, "data.bin: is binary"),
+        ("latin.txt", 400, "latin.txt: is not text in UTF-8"),
+        ("long.txt", 400, "long.txt: has 262145 bytes"),
+        ("wide.txt", 200, ""),
+    ],
+)
+def test_what_is_no_text_is_not_shown(http, path, status, words):
+    more = {
+        "data.bin": b"PK\0\1",
+        "latin.txt": b"caf\xe9",
+        "long.txt": "x" * (2**18 + 1),
+        "wide.txt": "x" * 2**18,
+    }
+    digest = http.post("/api/v1/packages", data=archive({**FILES, **more})).get_json()["digest"]
+    answer = http.get(f"/api/v1/packages/{digest}/files/{path}")
+    assert answer.status_code == status
+    assert status == 200 or words in answer.get_json()["error"]
+
+
+def test_a_blob_that_is_no_package_has_no_files(http, service, small):
+    model, _ = service.models.put([small.model_file()])
+    assert http.get(f"/api/v1/packages/{model}/files").status_code == 404
+    assert http.get(f"/api/v1/packages/{model}/files/app.py").status_code == 404

@@ -12,7 +12,8 @@ from fedn.reducer.rest import create_app
 
 VALUES = {
     "session": "nobody", "number": 7, "digest": "0" * 64, "filename": "status.css", "token": "0" * 16,
-    "role": "client", "member": "nobody", "inquiry": "nothing",
+    "role": "client", "member": "nobody", "inquiry": "nothing", "combiner": "nobody", "client": "nobody",
+    "other": "0" * 64, "name": "fedn.yaml",
 }  # fmt: skip
 BODIES = {
     "/api/v1/combiners": {

@@ -20,6 +20,7 @@ from fedn.stores.memory import MemoryModels, MemoryState
 from fedn.stores.sqlite import SqliteState
 from fedn.stores.trail import verify_trail
 from fedn.testing.contracts.samples import build_trail, genesis, join_token, joining, note_of, session_info
+from fedn.testing.contracts.state_events import happened
 from fedn.testing.contracts.state_store import package
 
 MNIST, OTHER = SessionId("mnist"), SessionId("other")
@@ -184,14 +185,16 @@ def test_a_forgotten_client_leaves_chains_that_verify(state: StateStore, models:
     head = verify_trail(state, models, MNIST).head
     row = MetricRow(MNIST, 1, "train", ClientId("client-0"), 10, {"loss": 0.5})
     state.add_metrics([row, MetricRow(MNIST, 1, "train", ClientId("client-1"), 10, {"loss": 0.25})])
+    state.add_events([happened(1, client="client-0"), happened(2, lost=["client-0", "client-1"])])
     own, shared = join_token(name="ward 7"), join_token("b" * 16, uses=2, name="")
     for token in (own, shared):
         state.identity.add_token(token)
     member = state.identity.enroll(joining(own, "client-0"), 100.0)
     state.identity.enroll(joining(shared, "client-1"), 100.0)
     assert forget_client(state, member.member, note_of("forgotten", "client-0")) == Forgotten(
-        ClientId("client-0"), 1, named=True
+        ClientId("client-0"), 1, 2, named=True
     )
+    assert [event.fields for event in state.events()] == [{"lost": ["client-1"]}]
     assert [row.client for row in state.metrics(MNIST)] == ["client-1"]
     assert state.identity.member(member.role, "client-0").name == ""
     assert (state.identity.token(own.token).name, dict(state.identity.token(own.token).labels)) == ("", {})

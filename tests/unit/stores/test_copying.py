@@ -30,6 +30,7 @@ from fedn.testing.contracts.samples import (
     session_info,
     successor,
 )
+from fedn.testing.contracts.state_events import happened
 from fedn.testing.contracts.state_store import package
 
 MNIST, OTHER = SessionId("mnist"), SessionId("other")
@@ -62,6 +63,7 @@ def network(stores: Stores) -> Stores:
         state.identity.enroll(joining(token, name), 100.0)
     state.identity.revoke_member(Role.CLIENT, "c2", 200.0)
     build_audit(state.identity, PAGE + 3)
+    state.add_events([happened(3), happened(5, "mnist", 1, client="c1")])
     return stores
 
 
@@ -72,7 +74,7 @@ def everything(stores: Stores) -> list[object]:
     return [
         sessions, state.newest_term(), state.models(), state.packages(), state.combiners(),
         *(list(state.raw_records(info.session)) for info in sessions),
-        *(state.metrics(info.session) for info in sessions), list(state.pruned_marks()),
+        *(state.metrics(info.session) for info in sessions), list(state.pruned_marks()), state.events(),
         state.identity.tokens(), state.identity.members(), list(state.identity.raw_audit()),
         {digest: b"".join(models.read(digest)) for digest in models.digests()},
     ]  # fmt: skip

@@ -1,0 +1,112 @@
+"""A real browser on real reducers. Whatever a test does, no page may log an error or ask another host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from package_files import write
+from pages import chromium_path
+from ports import settled_port
+from sdk_clients import until
+
+import fedn
+from fedn.sandbox.digits import seed_model
+from fedn.sandbox.processes import Sandbox
+
+PATIENCE_MS = 30_000
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
+    """The browser, once for all tests of a process."""
+    if (path := chromium_path()) is None:
+        pytest.skip("no Chromium here: install it (Debian: apt install chromium) to run the browser tests")
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network with something to see on every page."""
+
+    sandbox: Sandbox
+    session: fedn.Session
+    package: str
+
+
+class Window:
+    """One browser window on a reducer. ``errors`` are what its console and its scripts complained of."""
+
+    def __init__(self, browser, url: str, **options: object) -> None:
+        self.url = url
+        self.errors: list[str] = []
+        self.astray: list[str] = []
+        self.context = browser.new_context(
+            **({"viewport": {"width": 1280, "height": 900}, "accept_downloads": True} | options)
+        )
+        self.context.set_default_timeout(PATIENCE_MS)
+        self.page = self.tab()
+
+    def tab(self):
+        """Another tab of the same person."""
+        page = self.context.new_page()
+        page.on("console", lambda said: said.type == "error" and self.errors.append(said.text))
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", self._asked)
+        return page
+
+    def go(self, path: str):
+        """Load a page of the reducer."""
+        answer = self.page.goto(self.url + path)
+        assert answer.ok, f"{path}: {answer.status}"
+        return self.page
+
+    def _asked(self, request) -> None:
+        asked = urlsplit(request.url)
+        if asked.scheme not in ("data", "blob") and asked.netloc != urlsplit(self.url).netloc:
+            self.astray.append(request.url)
+
+
+@pytest.fixture
+def window(chromium) -> Iterator[object]:
+    """Opens windows by the URL of a reducer; what they complained of at the end fails the test.
+
+    A test that breaks something on purpose takes what that causes out of ``errors`` itself.
+    """
+    opened: list[Window] = []
+
+    def open_window(url: str, **options: object) -> Window:
+        opened.append(Window(chromium, url, **options))
+        return opened[-1]
+
+    yield open_window
+    for one in opened:
+        one.context.close()
+        assert one.errors == []
+        assert one.astray == []
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Sandbox]:
+    """A reducer and two combiners, without clients, models or sessions."""
+    with Sandbox(tmp_path / "network", 2, 0, settled_port()) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
+    """Two combiners, five clients, a package, and a session of handwritten digits that has finished."""
+    folder = tmp_path_factory.mktemp("trained")
+    with Sandbox(folder, 2, 5, settled_port()) as running, fedn.Network(running.url) as network:
+        until(lambda: len(network.clients()) == 5)
+        package = network.upload_package(write(folder / "package"), progress=False)
+        session = network.start(seed_model(), name="digits", rounds=4, min_clients=5, progress=False)
+        assert session.wait(progress=False) == "finished"
+        yield Trained(running, session, package)

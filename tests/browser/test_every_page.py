@@ -1,0 +1,53 @@
+"""Every page: no serious accessibility fault in light and dark, nothing overflows on a phone, no error."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from pages import live
+
+from fedn.identity.roles import REST
+
+AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+OWN_WAY = {"/login", "/api/", "/metrics", "/favicon.ico", "/healthz", "/readyz"}
+"""No pages of ours, or not to be had in a network without identity."""
+
+
+def pages() -> list[str]:
+    """The rules of all pages: what is looked at outside the API, as the table of roles has it."""
+    found = [route.removeprefix("GET ") for route in REST if route.startswith("GET /")]
+    others = ("/api/v1/", "/static/", "/library/")
+    return [rule for rule in found if rule not in OWN_WAY and not rule.startswith(others)]
+
+
+def address(rule: str, trained) -> str:
+    """Where the trained network has such a page."""
+    session, head = trained.session, trained.session.info()["head"]
+    values = {
+        "session": session.id, "number": "2", "digest": head["model"], "other": session.rounds()[0]["model"],
+        "combiner": "combiner-1", "client": session.clients()[0]["client"],
+    }  # fmt: skip
+    if rule.startswith("/packages/"):
+        values["digest"] = trained.package
+    return re.sub(r"<(?:\w+:)?(\w+)>", lambda found: values[found[1]], rule)
+
+
+@pytest.mark.parametrize("rule", pages())
+def test_page(rule: str, trained, window):
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
+    for scheme, width in (("light", 1280), ("dark", 360)):
+        view = window(trained.sandbox.url, color_scheme=scheme, viewport={"width": width, "height": 800})
+        page = view.go(address(rule, trained))
+        live(page)
+        assert page.locator("h1").count() == 1
+        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+        assert wide <= 0, f"{wide} pixels stick out at {width} in {scheme}"
+        found = axe.run(page, options=AXE_RULES).response["violations"]
+        grave = [one for one in found if one["impact"] in ("serious", "critical")]
+        assert not grave, "\n".join(
+            f"{scheme} {width}: {one['id']}: {one['help']}: {node['html'][:200]}"
+            for one in grave for node in one["nodes"][:5]
+        )  # fmt: skip
