@@ -44,6 +44,10 @@ class CombinerSettings(Listener, Joiner):
         "PEM file of authorities for the https certificate of a model store that models are fetched from "
         "directly; empty for those of this machine.",
     )
+    insecure_store_http: bool = setting(
+        False,
+        "INSECURE: fetch models from a store by plain http:// beyond loopback, though the reducer is https://.",
+    )
 
     @model_validator(mode="after")
     def _names(self) -> Self:

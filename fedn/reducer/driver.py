@@ -361,7 +361,7 @@ class SessionDriver:
         now = time.time()
         try:
             # Metrics first: after the record nobody would send them again.
-            await self._books.patiently(self._store.add_metrics, intake.metrics)
+            await self._books.measured(intake.metrics)
             mean = await intake.mean(command.parts)
             head, inline = await self._books.patiently(
                 self._committer.commit, command, self._head, self._layout, mean, now
