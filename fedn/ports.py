@@ -391,8 +391,12 @@ class StateStore(Protocol):
     ) -> Sequence[tuple[int, str, bytes]]:
         """(round, stored digest, stored bytes) of rounds > after, oldest first, neither read nor checked."""
 
-    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
-        """Idempotent by (session, round, kind, client): the last one stays."""
+    def add_metrics(self, rows: Iterable[MetricRow], term: int) -> None:
+        """Idempotent by (session, round, kind, client): the last one stays.
+
+        Raises StaleTerm if a newer term was taken, and NotFound for a session that is not there, both seen
+        in the same step as rows are written; of very many rows, which may take several steps, in each.
+        """
 
     def metrics(self, session: SessionId, after: int = -1, limit: int = 10_000) -> Sequence[MetricRow]:
         """Rows of rounds > after, by round, kind, client."""
@@ -429,14 +433,15 @@ class StateStore(Protocol):
     def forget_metrics(self, client: ClientId) -> int:
         """Drop every metric row of a client, in all sessions; returns how many there were."""
 
-    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
+    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]], term: int) -> None:
         """Take over a page of another store's session, in one step; for `fedn store copy`.
 
         The session is as ``info`` says then (name, plan, state, reason, created_at, head), whether it was
-        there or not, and whatever its head: that may be ahead of the rows. ``rows`` are those of
-        `raw_records`, kept as they are, neither read nor checked: damage is copied too, and found by who
-        verifies. The very same rows again change nothing; Conflict for other bytes of a round that is
-        there, and then nothing is changed.
+        there or not; its head may be ahead of the rows. ``rows`` are those of `raw_records`, kept as they
+        are, neither read nor checked: damage is copied too, and found by who verifies. The very same rows
+        again change nothing. Nothing is changed either by what raises Conflict: other bytes of a round that
+        is there, a head before the one that is there, and one whose trail does not go on from that, as far
+        as the record after it can be read; or StaleTerm, if a newer term was taken.
         """
 
     def mark_pruned(self, digests: Collection[Digest], at: float) -> None:
@@ -480,7 +485,7 @@ class ModelStore(Protocol):
         """Store a blob durably; returns (digest, size). Raises Damaged if it is not ``expected``.
 
         A blob that is there already counts as written now, too: who removes old blobs that nobody names
-        goes by that, and takes none that is about to be named.
+        goes by that, and takes none that is about to be named. One that is damaged is whole afterwards.
         """
 
     def size(self, digest: Digest) -> int:

@@ -115,10 +115,12 @@ def _here(state_url: str, pinned: str | None) -> dict[str, Any]:
     from contextlib import closing
     from dataclasses import asdict
 
+    from fedn.cli.store_places import check_places
     from fedn.domain.ids import check_digest
     from fedn.identity.audit import verify_audit
     from fedn.stores import open_state
 
+    check_places({"--state": state_url})
     with closing(open_state(state_url, read_only=True)) as state:
         head = check_digest("--pinned", pinned) if pinned else None
         return asdict(verify_audit(state.identity, head))

@@ -1,4 +1,4 @@
-"""`fedn health`: is a reducer ready, does a combiner serve? For health checks of containers and services."""
+"""`fedn health`: is a reducer ready or standing by, does a combiner serve? For checks of containers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,15 @@ LOOK_SECONDS = 0.5
 @click.option("--combiner", "address", metavar="HOST:PORT", help="Ask this combiner, not the reducer.")
 @click.option("--identity", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Folder of the identity to show a combiner: its own, in its data_dir.")  # fmt: skip
+@click.option("--standby", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="The reducer's standby_file: a reducer that stands by is well, too.")  # fmt: skip
 @click.option("--wait", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS",
               help="Keep asking for so long until it is well.")  # fmt: skip
 @remote
-def health(address: str | None, identity: Path | None, wait: float, at: Where, as_json: bool) -> None:
-    """Say whether a reducer is ready, or a combiner serves. Exit code 0 if so, else 3.
+def health(
+    *, address: str | None, identity: Path | None, standby: Path | None, wait: float, at: Where, as_json: bool
+) -> None:
+    """Say whether a reducer is ready or stands by, or a combiner serves. Exit code 0 if so, else 3.
 
     A reducer needs no token for it, but someone to trust: --ca-bundle with the network's ca.pem does.
 
@@ -35,6 +39,12 @@ def health(address: str | None, identity: Path | None, wait: float, at: Where, a
       fedn health --combiner 127.0.0.1:12080 --identity fedn-data/combiner/identity
       fedn health --wait 60
     """
+    from fedn.reducer.standby_sign import read_sign
+
+    if standby and (why := read_sign(standby)):
+        told = {"healthy": True, "asked": str(standby), "standing_by": why}
+        screen.put_json(told) if as_json else click.echo(f"Standing by: {why}.")
+        return
     if address:
         _patiently(lambda: asyncio.run(_combiner(address, identity)), wait)
     else:

@@ -18,6 +18,7 @@ from fedn.cli.store_places import (
     bars,
     check_kept,
     noted,
+    of_target,
     on_stores,
     opened,
     place,
@@ -240,6 +241,11 @@ def copy(
     break, or to bring a copy up to date: what is there is not copied again. The target must be empty or a
     copy of this network. Exit code 1 if something is damaged or missing, on either side.
 
+    The password and the keys of the target may be its own: they are looked for in the same variables with
+    FEDN_TO_ in place of FEDN_, such as FEDN_TO_MONGO_PASSWORD_FILE and FEDN_TO_S3_SECRET_KEY.
+
+    While it copies it leads the target as a reducer would: it refuses one that a reducer leads.
+
     Beside a running reducer the copy has every session as it was at one of its commits. To move, stop the
     reducer first, copy, and start it on the new stores: two reducers would each go their own way.
 
@@ -261,7 +267,7 @@ def copy(
         raise InvalidInput("--to-state", "is where it is copied from", "name other stores, both of them")
     with (
         opened(source, write=False) as (state, models),
-        opened(target, write=True, create=True) as (new_state, new_models),
+        opened(target, write=True, create=True, environ=of_target()) as (new_state, new_models),
         bars(as_json) as told,
     ):
         one, other = Stores(state, models), Stores(new_state, new_models)

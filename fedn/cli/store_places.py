@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fedn.ports import ModelStore, StateStore
     from fedn.stores.naming import Told
 
+TO = "FEDN_TO_"
+"""What the variables with the passwords and keys of a copy's target begin with, instead of FEDN_."""
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -78,8 +80,22 @@ def check_places(given: dict[str, str | None]) -> None:
         if url is not None and holds_secret(url):
             raise InvalidInput(
                 flag, "holds a password, which other users can see among the arguments of a process",
-                "leave it out and set FEDN_MONGO_PASSWORD_FILE, or give a settings file with -c",
+                f"leave it out, and set {TO if flag.startswith('--to-') else 'FEDN_'}MONGO_PASSWORD_FILE",
             )  # fmt: skip
+
+
+def of_target(environ: Mapping[str, str] = os.environ) -> Mapping[str, str]:
+    """The environment for a copy's target: its own login and keys, where there are any.
+
+    Those of one kind come all from one side: a target with a password of its own has its user, too.
+    """
+    found = dict(environ)
+    for kind in ("MONGO_", "S3_"):
+        own = {name: value for name, value in environ.items() if name.startswith(TO + kind)}
+        if any(own.values()):
+            found = {name: value for name, value in found.items() if not name.startswith("FEDN_" + kind)}
+            found |= {"FEDN_" + name.removeprefix(TO): value for name, value in own.items()}
+    return found
 
 
 def place(url: str) -> str:
@@ -98,7 +114,9 @@ def check_kept(places: Places) -> None:
 
 
 @contextmanager
-def opened(places: Places, *, write: bool, create: bool = False) -> Iterator[tuple[StateStore, ModelStore]]:
+def opened(
+    places: Places, *, write: bool, create: bool = False, environ: Mapping[str, str] = os.environ
+) -> Iterator[tuple[StateStore, ModelStore]]:
     """Both stores. What is not there is not made by mistake: raises NotFound unless it is to ``create``."""
     from fedn.stores import open_models, open_state
 
@@ -111,8 +129,8 @@ def opened(places: Places, *, write: bool, create: bool = False) -> Iterator[tup
             where = "say where they are: with -c settings-reducer.yaml, or with --state and --models"
             raise NotFound(f"{error.message}; {where}") from None
     with (
-        closing(open_state(places.state, read_only=not write)) as state,
-        closing(open_models(places.models, read_only=not write)) as models,
+        closing(open_state(places.state, read_only=not write, environ=environ)) as state,
+        closing(open_models(places.models, read_only=not write, environ=environ)) as models,
     ):
         yield state, models
 

@@ -69,7 +69,8 @@ async def _serve(settings: CombinerSettings, shared: logs.Kept | None) -> None:
         max_clients=settings.max_clients, client_grace=settings.client_grace, beat=settings.beat,
         fetches_in_flight=settings.fetches_in_flight,
     )  # fmt: skip
-    reducer = HttpReducer(settings.reducer, wallet, settings.ca_bundle, StoreLink(settings.store_ca_bundle))
+    store = StoreLink(settings.store_ca_bundle, settings.insecure_store_http or not settings.secured)
+    reducer = HttpReducer(settings.reducer, wallet, settings.ca_bundle, store)
     models = file_cache(settings.data_dir / "models", CACHED_MODELS)
     combiner = Combiner(
         CombinerName(settings.name), reducer, models, settings.data_dir, limits, this_host(), shared

@@ -45,6 +45,10 @@ class CombinerSettings(Listener, Joiner):
         "PEM file of authorities for the https certificate of a model store that models are fetched from "
         "directly; empty for those of this machine.",
     )
+    insecure_store_http: bool = setting(
+        False,
+        "INSECURE: fetch models from a store by plain http:// beyond loopback, though the reducer is https://.",
+    )
 
     metrics_port: int = setting(0, "Port for Prometheus to scrape; 0 for none.", ge=0, le=65535)
     metrics_host: str = setting(

@@ -59,6 +59,9 @@ class ReducerSettings(Listener):
         ge=0.5,
         le=600,
     )
+    standby_file: str = setting(
+        "", "File that says, while this reducer stands by, that it does, for `fedn health`; empty for none."
+    )
     network_dir: str = setting(
         "", "Folder that `fedn network init` made; empty for a network without identity."
     )

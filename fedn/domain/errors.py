@@ -3,6 +3,7 @@
     FednError
     ├── InvalidInput          what a person or a neighbour gave is wrong: which field, what, what to do
     │   ├── InvalidConfig     a settings file, a flag or the environment
+    │   │   └── LoginRefused  a store that does not know our user, or not by this password
     │   ├── InvalidPlan       a compute plan
     │   └── InvalidModel      bytes that are not a safe, finite, well-formed model
     ├── Unauthenticated       who asks has not shown who they are, or with something that is no longer valid
@@ -66,6 +67,10 @@ class InvalidInput(FednError):
 
 class InvalidConfig(InvalidInput):
     code = "invalid_config"
+
+
+class LoginRefused(InvalidConfig):
+    code = "login_refused"
 
 
 class InvalidPlan(InvalidInput):

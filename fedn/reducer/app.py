@@ -28,6 +28,7 @@ from fedn.reducer.rest import create_app
 from fedn.reducer.retelling import Past
 from fedn.reducer.roll import Roll
 from fedn.reducer.service import ReducerService
+from fedn.reducer.standby_sign import StandbySign
 from fedn.reducer.web import Web, names_in
 from fedn.running import first_of, run_until_signalled
 from fedn.stores import open_models, open_state
@@ -61,7 +62,7 @@ async def serve(settings: ReducerSettings, stop: asyncio.Event) -> None:
         if models is None:
             return
         stack.callback(models.close)
-        leader = Leader(state.leadership, settings.lease_seconds)
+        leader = Leader(state.leadership, settings.lease_seconds, StandbySign(settings.standby_file))
         stack.push_async_callback(leader.give_up)
         if term := await unless_stopped(stop, leader.take()):
             keeping = asyncio.create_task(leader.keep())  # from now on: to start may take longer than a lease

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from fedn.domain.errors import Conflict, FednError, LinkBroken, StoreUnavailable, Unavailable
 from fedn.domain.ids import SessionId
-from fedn.ports import StateStore
+from fedn.ports import MetricRow, StateStore
 
 log = logging.getLogger("fedn.reducer")
 T = TypeVar("T")
@@ -64,6 +64,10 @@ class Books:
     async def patiently(self, work: Callable[..., T], *arguments: object) -> T:
         """As the function of this name, with the session's own word for why it waits."""
         return await patiently(self._waiting, work, *arguments)
+
+    async def measured(self, rows: Sequence[MetricRow]) -> None:
+        """Keep what clients measured."""
+        await self.patiently(self._store.add_metrics, rows, self._term)
 
     async def note(self, state: str, reason: str) -> None:
         """Keep that the session runs or is paused. Raises Conflict when it has ended."""

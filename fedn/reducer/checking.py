@@ -105,7 +105,7 @@ class Checking:
                 async for event in peer.stream(peer.incarnation, lambda link: link.run_validation(spec)):
                     if _answers(event) and event.client in open_:
                         open_.discard(event.client)
-                        await self._heard(event)
+                        await self._heard(event, spec.term)
         except FednError as error:
             log.info("checks at %s ended: %s", combiner, error.message, extra={"session": self._session})
         finally:
@@ -114,7 +114,7 @@ class Checking:
                 self._again_later()
                 self._changed()
 
-    async def _heard(self, event: m.ModelValidated | m.ClientFailed) -> None:
+    async def _heard(self, event: m.ModelValidated | m.ClientFailed, term: int) -> None:
         if isinstance(event, m.ClientFailed):
             self._state = self._state.failed(event.client, event.reason)
             self._tell("client_unfit", client=event.client, reason=event.reason)
@@ -122,7 +122,7 @@ class Checking:
             facts = finite_metrics(event.metrics)
             row = MetricRow(self._session, 0, KIND, event.client, event.examples, facts)
             with suppress(FednError):  # not kept: it is checked once more after a restart
-                await asyncio.to_thread(self._store.add_metrics, [row])
+                await asyncio.to_thread(self._store.add_metrics, [row], term)
             self._state = self._state.passed(event.client)
             self._tell("client_fit", client=event.client, examples=event.examples, found=facts)
         self._changed()

@@ -377,7 +377,7 @@ class SessionDriver:
         times.lap(REDUCING)
         try:
             # Metrics first: after the record nobody would send them again.
-            await self._books.patiently(self._store.add_metrics, [*intake.metrics, *intake.timing])
+            await self._books.measured([*intake.metrics, *intake.timing])
             times.lap(COMMITTING)
             mean = await intake.mean(command.parts)
             times.lap(REDUCING)

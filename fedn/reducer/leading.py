@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
-from uuid import uuid4
 
-from fedn.domain.errors import FednError, StaleTerm, StoreUnavailable
+from fedn.domain.errors import FednError, LoginRefused, StaleTerm, StoreUnavailable
 from fedn.ports import Leadership, Lease
+from fedn.reducer.standby_sign import StandbySign
+from fedn.stores.holders import is_dead, own_name, shown
 
 log = logging.getLogger("fedn.reducer")
 T = TypeVar("T")
 
+LOGIN_SECONDS = 20.0
+"""How long a store may refuse our login at the start: whoever prepares it may be about to add that."""
 SERVED = ("mongodb:", "s3:")
 """Stores that are servers of their own, which may come up after us."""
 AGAIN_SECONDS, TELL_SECONDS = 1.0, 5.0
@@ -35,9 +35,14 @@ RENEWALS = 3
 """How many times a lease is renewed while it lasts."""
 
 
-async def opened(what: str, open_store: Callable[[str], T], url: str) -> T:
-    """The store at ``url``; of a server that does not answer, once it does. Raises what `open_store` says."""
-    waiting = Told(f"waiting for the {what}")
+async def opened(
+    what: str, open_store: Callable[[str], T], url: str, login_seconds: float = LOGIN_SECONDS
+) -> T:
+    """The store at ``url``; of a server that does not answer, once it does. Raises what `open_store` says.
+
+    A login that is refused is tried again for ``login_seconds``.
+    """
+    waiting, until = Told(f"waiting for the {what}"), float("inf")
     while True:
         try:
             return await asyncio.to_thread(open_store, url)
@@ -45,6 +50,11 @@ async def opened(what: str, open_store: Callable[[str], T], url: str) -> T:
             if not url.startswith(SERVED):
                 raise
             waiting.tell(error.message)
+        except LoginRefused as error:
+            until = min(until, time.monotonic() + login_seconds)
+            if time.monotonic() >= until:
+                raise
+            waiting.tell(f"{error.message} (given up after {login_seconds:.0f} s)")
         await asyncio.sleep(AGAIN_SECONDS)
 
 
@@ -61,10 +71,14 @@ async def unless_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T
 
 
 class Leader:
-    """This reducer as a leader: once `take` returns it leads, as long as `keep` runs."""
+    """This reducer as a leader: once `take` returns it leads, as long as `keep` runs.
 
-    def __init__(self, leadership: Leadership, seconds: float) -> None:
+    Until then it hangs out ``sign``, if there is one: it has no port to ask.
+    """
+
+    def __init__(self, leadership: Leadership, seconds: float, sign: StandbySign | None = None) -> None:
         self.lease: Lease | None = None
+        self._sign = sign or StandbySign()
         self._leadership = leadership
         self._seconds = seconds
         self._holder = own_name()
@@ -73,6 +87,12 @@ class Leader:
 
     async def take(self) -> int:
         """Stand by until nobody else leads; returns the term."""
+        try:
+            return await self._stand_by()
+        finally:
+            self._sign.take_down()
+
+    async def _stand_by(self) -> int:
         standing_by, dead = Told("standing by"), ""
         while True:
             try:
@@ -88,6 +108,7 @@ class Leader:
                 dead = lease.holder
                 continue
             until = time.strftime("%H:%M:%S", time.localtime(time.time() + lease.left))
+            self._sign.hang_out(f"reducer {shown(lease.holder)} leads")
             standing_by.tell(f"reducer {shown(lease.holder)} leads until {until} or longer")
             await asyncio.sleep(min(max(lease.left, 0.05), LOOK_SECONDS))
 
@@ -151,53 +172,3 @@ class Told:
         if reason != self._reason or now >= self._next:
             log.warning("%s: %s", self._what, reason)
             self._reason, self._next = reason, now + TELL_SECONDS
-
-
-# --- who holds a lease: host/process/machine/birth
-
-
-def own_name() -> str:
-    """What this process is called as the holder of a lease; no other ever was or will be."""
-    pid = os.getpid()
-    return f"{socket.gethostname()}/{pid}/{_machine()}/{_birth(pid)[1] or uuid4().hex}"
-
-
-def shown(holder: str) -> str:
-    """A holder as people know it."""
-    host, slash, rest = holder.partition("/")
-    return f"on {host} (process {rest.partition('/')[0]})" if slash else holder
-
-
-def is_dead(holder: str) -> bool:
-    """Whether a holder was a process of this machine, and is none any more; False if that can't be seen."""
-    parts = holder.split("/")
-    if len(parts) != 4 or not parts[1].isdecimal() or parts[2] != _machine():
-        return False
-    pid = int(parts[1])
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    state, birth = _birth(pid)
-    return state in ("Z", "X") or bool(birth and birth != parts[3])
-
-
-def _machine() -> str:
-    """This boot of this machine, as far as process numbers mean the same; if unknown, never the same."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}-{Path('/proc/self/ns/pid').stat().st_ino}"
-    except OSError:
-        return uuid4().hex
-
-
-def _birth(pid: int) -> tuple[str, str]:
-    """A process's state, and when it began; both empty where that can't be seen."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-    except OSError:
-        return "", ""
-    words = fields.split()
-    return words[0], words[19]

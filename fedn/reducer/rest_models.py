@@ -17,9 +17,9 @@ from typing import IO
 from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, LengthRequired, RequestedRangeNotSatisfiable
 
-from fedn.domain.errors import InvalidInput, LinkBroken, NotFound
+from fedn.domain.errors import Damaged, InvalidInput, LinkBroken, NotFound
 from fedn.domain.ids import Digest, check_digest
-from fedn.ports import ModelInfo, ModelStore, Presigning
+from fedn.ports import BlobInfo, ModelInfo, ModelStore, Presigning, StateStore
 from fedn.reducer.exporting import NAMES, Format, checked_format, npz_chunks, write_torch
 from fedn.reducer.front import Front
 from fedn.reducer.gate import audited
@@ -33,6 +33,9 @@ from fedn.wire.store_link import FOLLOWS
 CHUNK = 2**20
 ADDRESS_SECONDS = 300
 """How long a download may begin by an address of the store's; it is followed at once."""
+DIGEST_LETTERS = 64
+SESSIONS_ASKED = 50
+"""Of so many the optimizers' states are told from models when one looks for a model by its digest."""
 
 
 def model_routes(front: Front) -> Blueprint:
@@ -107,9 +110,33 @@ def _named(front: Front, piece: str, limit: int) -> list[ModelInfo]:
         raise InvalidInput("digest", f"{piece[:80]!r} is no part of one", "give hexadecimal digits")
     seeds = {info.digest: info for info in front.state.models(MAX_PAGE)}
     packages = {info.digest for info in front.state.packages(MAX_PAGE)}
-    stored = (one for one in front.models.digests() if one.startswith(piece) or one.endswith(piece))
-    found = sorted(islice((one for one in stored if one not in packages), limit))
-    return [seeds.get(one) or ModelInfo(one, front.models.size(one), "", "", 0.0) for one in found]
+    stored = (one for one in _stored(front.models, piece) if one.digest not in packages)
+    found = {one.digest: one.size for one in islice(stored, limit)}
+    if unknown := found.keys() - seeds.keys():
+        for memory in unknown & _memories(front.state):
+            del found[memory]
+    return [seeds.get(one) or ModelInfo(one, found[one], "", "", 0.0) for one in sorted(found)]
+
+
+def _stored(models: ModelStore, piece: str) -> Iterator[BlobInfo]:
+    """Blobs whose digest begins or ends so; a whole one is asked for by name, without a listing."""
+    if len(piece) < DIGEST_LETTERS:
+        yield from (
+            one for one in models.blobs() if one.digest.startswith(piece) or one.digest.endswith(piece)
+        )
+        return
+    with contextlib.suppress(NotFound):
+        yield models.blob(Digest(piece))
+
+
+def _memories(state: StateStore) -> set[Digest]:
+    """What server optimizers remember of the newest sessions: blobs that are no models."""
+    found = set[Digest]()
+    for info in state.sessions()[:SESSIONS_ASKED]:
+        with contextlib.suppress(NotFound, Damaged):  # gone meanwhile; the verification finds damage
+            for stored in state.records(info.session, info.head.round - 2, 2):
+                found.add(Digest(str(stored.record.optimizer_state)))
+    return found
 
 
 # --- up --------------------------------------------------------------------------------------------

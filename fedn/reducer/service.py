@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import sha256
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
-from fedn.domain.errors import Busy, InvalidModel, Unavailable
+from fedn.domain.errors import Busy, InvalidModel, NotFound, Unavailable
 from fedn.domain.identity import Member, Role
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, check_digest
 from fedn.domain.messages import Assignment, Registration
@@ -95,12 +96,12 @@ class ReducerService:
         if size > self._max_model_bytes:
             raise InvalidModel("model", f"is {size} bytes; the limit is {self._max_model_bytes}",
                                "raise max_model_bytes of the reducer")  # fmt: skip
-        known = set(self.models.digests())
-        digest, size = self.models.put(chunks)
+        incoming = _Incoming(chunks, self.models)
+        digest, size = self.models.put(incoming)
         try:
             self._check_model(digest)
         except InvalidModel:
-            if digest not in known:
+            if not incoming.known:
                 self.models.delete(digest)
             raise
         info = ModelInfo(digest, size, name[:200] or f"seed {digest[:8]}", "seed", time.time())
@@ -173,3 +174,21 @@ class ReducerService:
         finally:
             self._asked.discard(asked)
             self._inbox.release()
+
+
+class _Incoming:
+    """A model's chunks. ``known``, once all have come: whether the store had that model before."""
+
+    def __init__(self, chunks: Iterable[Buffer], models: ModelStore) -> None:
+        self.known = False
+        self._chunks = chunks
+        self._models = models
+
+    def __iter__(self) -> Iterator[Buffer]:
+        seen = sha256()
+        for chunk in self._chunks:
+            seen.update(chunk)
+            yield chunk
+        with suppress(NotFound):
+            self._models.size(Digest(seen.hexdigest()))
+            self.known = True

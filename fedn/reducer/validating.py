@@ -178,7 +178,7 @@ class Validating:
         try:
             await gather(filter(None, map(self._find, network)), spec_for, answers)
             rows = list(answers.rows.values())
-            await self._books.patiently(self._store.add_metrics, rows)
+            await self._books.measured(rows)
         except FednError as error:
             log.warning("validation of round %s failed: %s", round_, error.message)
             return None

@@ -17,6 +17,8 @@ Neighbours: `fedn.ports` has the Protocols, `fedn.stores.trail` verifies what is
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedn.domain.errors import InvalidConfig
@@ -27,11 +29,11 @@ _STATE_SCHEMES = "known are mongodb://host/database, sqlite:///relative, sqlite:
 _MODEL_SCHEMES = "known are s3://bucket/prefix, file:relative, file:///absolute and memory://"
 
 
-def open_state(url: str, *, read_only: bool = False) -> StateStore:
+def open_state(url: str, *, read_only: bool = False, environ: Mapping[str, str] = os.environ) -> StateStore:
     """Open the state store at ``url``, creating it unless ``read_only``.
 
     Read-only is for tools beside a running reducer: it creates nothing and every write raises
-    StoreUnavailable.
+    StoreUnavailable. Passwords and keys are looked for in ``environ``.
 
     Raises:
         InvalidConfig: naming ``state_store``, for a URL of no known form, and what only a person can mend.
@@ -48,12 +50,12 @@ def open_state(url: str, *, read_only: bool = False) -> StateStore:
 
         return SqliteState(_sqlite_path(url), read_only=read_only)
     if url.startswith("mongodb:"):
-        return _mongo(url, read_only)
+        return _mongo(url, read_only, environ)
     raise InvalidConfig("state_store", f"{shown(url)[:200]!r} has no known scheme", _STATE_SCHEMES)
 
 
-def open_models(url: str, *, read_only: bool = False) -> ModelStore:
-    """Open the model store at ``url``, creating it unless ``read_only``.
+def open_models(url: str, *, read_only: bool = False, environ: Mapping[str, str] = os.environ) -> ModelStore:
+    """Open the model store at ``url``, creating it unless ``read_only``, with keys from ``environ``.
 
     Raises:
         InvalidConfig: naming ``model_store``, for a URL of no known form, and what only a person can mend.
@@ -69,11 +71,11 @@ def open_models(url: str, *, read_only: bool = False) -> ModelStore:
 
         return FileModels(_file_path(url), read_only=read_only)
     if url.startswith("s3:"):
-        return _s3(url, read_only)
+        return _s3(url, read_only, environ)
     raise InvalidConfig("model_store", f"{shown(url)[:200]!r} has no known scheme", _MODEL_SCHEMES)
 
 
-def _mongo(url: str, read_only: bool) -> StateStore:
+def _mongo(url: str, read_only: bool, environ: Mapping[str, str]) -> StateStore:
     try:
         from fedn.stores.mongo import MongoState
     except ModuleNotFoundError as error:
@@ -82,10 +84,10 @@ def _mongo(url: str, read_only: bool) -> StateStore:
         raise InvalidConfig(
             "state_store", "is in MongoDB, and its driver pymongo is not installed", "install fedn[mongo]"
         ) from None
-    return MongoState(url, read_only=read_only)
+    return MongoState(url, read_only=read_only, environ=environ)
 
 
-def _s3(url: str, read_only: bool) -> ModelStore:
+def _s3(url: str, read_only: bool, environ: Mapping[str, str]) -> ModelStore:
     try:
         from fedn.stores.s3 import open_s3
     except ModuleNotFoundError as error:
@@ -94,7 +96,7 @@ def _s3(url: str, read_only: bool) -> ModelStore:
         raise InvalidConfig(
             "model_store", "is in S3, and minio's client is not installed", "install fedn with its extra `s3`"
         ) from None
-    return open_s3(url, read_only=read_only)
+    return open_s3(url, read_only=read_only, environ=environ)
 
 
 def _sqlite_path(url: str) -> Path:

@@ -5,12 +5,14 @@ records that name them, records in order, the head last; until then a copied ses
 `COPYING`, with which no reducer does anything. Everything is copied as it is, damage included: that is
 for the verification to find, on both sides.
 
-The source may be in use: a session is copied as it was at one of its commits. What is written on the source
-after its part was copied comes with the next run.
+While it copies it leads the target, by the lease that reducers take: none begins there meanwhile, and what
+it writes carries its term. The source may be in use: a session is copied as it was at one of its commits.
+What is written on the source after its part was copied comes with the next run.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,7 @@ from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound
 from fedn.domain.ids import Digest, SessionId, check_digest
 from fedn.domain.round import read_record
 from fedn.ports import Buffer, MetricRow, ModelStore, SessionInfo, StateStore
+from fedn.stores.holding import Lead, leading
 from fedn.stores.naming import LISTED, Told, unheard
 
 _Item = TypeVar("_Item")
@@ -59,23 +62,44 @@ def copy_network(source: Stores, target: Stores, metrics: Metrics, told: Told = 
     """Copy everything that ``target`` lacks. Nothing at the source is changed.
 
     Raises:
-        Conflict: the target holds another network, or this one has gone on there; nothing was changed.
+        Conflict: the target holds another network, or this one has gone on there, or somebody leads there, or
+            it is the source; nothing was changed.
+        StaleTerm: somebody took the lead from this copy.
         StoreUnavailable: call again; it goes on from there.
     """
     check_target(source, target)
-    copying = _Copying(source, target, told)
-    target.state.raise_term(source.state.newest_term())
-    copying.identity()
-    copying.network()
-    copying.marks()
-    for info in reversed(source.state.sessions()):  # oldest first, so that they are listed alike
-        with suppress(NotFound):  # removed meanwhile
-            copying.session(info)
-            for rows in metrics(source.state, info.session):
-                target.state.add_metrics(rows)
-    copying.marks()  # again: some may have been made meanwhile
-    copying.events()
-    return copying.report
+    with leading(target.state, source.state.newest_term()) as lead:
+        check_apart(source, target, lead.term)
+        check_target(source, target)  # again: until now somebody else could have led there
+        copying = _Copying(source, target, lead, told)
+        copying.identity()
+        copying.network()
+        copying.marks()
+        for info in reversed(source.state.sessions()):  # oldest first, so that they are listed alike
+            with suppress(NotFound):  # removed meanwhile
+                copying.session(info)
+                for rows in metrics(source.state, info.session):
+                    target.state.add_metrics(rows, lead.term)
+        copying.marks()  # again: some may have been made meanwhile
+        copying.events()
+        return copying.report
+
+
+def check_apart(source: Stores, target: Stores, term: int) -> None:
+    """Raise Conflict if both are one place, whatever it is called: what is written to one is in the other.
+
+    ``term``: newly taken at the target, and higher than the source's was.
+    """
+    blob, _ = target.models.put([secrets.token_bytes(32)])
+    try:
+        source.models.size(blob)
+        same = "model store"
+    except NotFound:
+        same = "state store" if source.state.newest_term() >= term else ""
+    finally:
+        target.models.delete(blob)
+    if same:
+        raise Conflict(f"the target's {same} is the source's, by another name: name others for both")
 
 
 def check_target(source: Stores, target: Stores) -> None:
@@ -134,9 +158,9 @@ def _stranger(what: str, why: str) -> Conflict:
 
 
 class _Copying:
-    def __init__(self, source: Stores, target: Stores, told: Told) -> None:
+    def __init__(self, source: Stores, target: Stores, lead: Lead, told: Told) -> None:
         self.report = Copied()
-        self._source, self._target, self._told = source, target, told
+        self._source, self._target, self._lead, self._told = source, target, lead, told
         self._there = set(target.models.digests())
         self.report.there = len(self._there)
         self._missing = set[Digest]()
@@ -145,11 +169,14 @@ class _Copying:
         """Tokens, members and the audit log, oldest first."""
         ours, theirs = self._source.state.identity, self._target.state.identity
         for tokens in _pages(ours.tokens(LISTED)[::-1]):
+            self._lead.check()
             theirs.import_identity(tokens=tokens)
         for members in _pages(ours.members(LISTED)[::-1]):
+            self._lead.check()
             theirs.import_identity(members=members)
         number = 0
         while entries := ours.raw_audit(number, PAGE):
+            self._lead.check()
             theirs.import_identity(audit=entries)
             number = entries[-1][0]
             self._told("audit log", number, number)
@@ -174,14 +201,14 @@ class _Copying:
             while rows := self._source.state.raw_records(session, done, PAGE):
                 for row in rows:
                     self._blobs_of(*row)
-                target.import_session(_being_copied(info), rows)
+                target.import_session(_being_copied(info), rows, self._lead.term)
                 self.report.records += len(rows)
                 done = rows[-1][0]
                 self._told(f"session {session}", done + 1, max(done, info.head.round) + 1)
             info = self._source.state.session(session)  # read after the records, so not behind them
             if info.head.round <= done and self._memory(info):
                 break
-        target.import_session(info, [])
+        target.import_session(info, [], self._lead.term)
         self.report.sessions += 1
 
     def _begin(self, info: SessionInfo) -> int:
@@ -190,7 +217,7 @@ class _Copying:
             last = _last(self._target.state, self._target.state.session(info.session))
         except NotFound:
             last = None
-            self._target.state.import_session(_being_copied(info), [])
+            self._target.state.import_session(_being_copied(info), [], self._lead.term)
         return last[0] if last else -1
 
     def _blobs_of(self, number: int, digest: str, raw: bytes) -> None:
@@ -212,6 +239,7 @@ class _Copying:
 
     def marks(self) -> None:
         """Which models are missing on purpose, and which are not any more."""
+        self._lead.check()
         after = ""
         while marks := self._target.state.pruned_marks(after, PAGE):
             again = [digest for digest, _ in marks if self._source.state.pruned(digest) is None]
@@ -245,6 +273,7 @@ class _Copying:
         """Whether the blob is at the target now; one that is not what its digest says never is."""
         if digest in self._there:
             return True
+        self._lead.check()
         try:
             size = self._target.models.put(self._chunks(check_digest("model", digest)), digest)[1]
         except (NotFound, Damaged, InvalidInput):

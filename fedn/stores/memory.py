@@ -127,9 +127,10 @@ class MemoryState:
             start = bisect_right(rows, after, key=lambda row: row[0])
             return rows[start : start + limit]
 
-    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
+    def add_metrics(self, rows: Iterable[MetricRow], term: int) -> None:
         kept = [replace(row, metrics=finite_metrics(row.metrics)) for row in rows]
         with self._lock:
+            rules.check_term(term, self.leadership.term)
             for row in kept:
                 self._session(row.session)
             for row in kept:
@@ -170,12 +171,16 @@ class MemoryState:
     def forget_events(self, client: ClientId, name: str = "") -> int:
         return self._events.forget(client, name)
 
-    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
+    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]], term: int) -> None:
         with self._lock:
+            rules.check_term(term, self.leadership.term)
             known = {row[0]: row for row in self._rows.get(info.session, [])}
             for row in rows:
                 if known.setdefault(row[0], row) != row:
                     raise rules.other_record(info.session, row[0])
+            if there := self._sessions.get(info.session):
+                raws = {number: row[2] for number, row in known.items()}
+                rules.check_head_goes_on(info.session, there.head, info.head, raws)
             self._sessions[info.session] = info
             self._rows[info.session] = sorted(known.values())
             self._metrics.setdefault(info.session, {})
@@ -301,7 +306,7 @@ class MemoryModels:
 
     def _publish(self, digest: Digest, blob: bytes) -> None:
         self._written[digest] = time.time()
-        self._blobs.setdefault(digest, blob)
+        self._blobs[digest] = blob
 
     def _blob(self, digest: Digest) -> bytes:
         try:

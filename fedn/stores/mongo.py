@@ -9,7 +9,8 @@ with the other stores in `fedn.stores.rules`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bson import ObjectId
 from pymongo import ReplaceOne
@@ -35,8 +36,11 @@ METRICS_AT_ONCE = 2000
 class MongoState:
     """A StateStore in a database of its own. Several processes may use it; one reducer is in charge."""
 
-    def __init__(self, url: str, *, read_only: bool = False, steps: Steps = STEPS) -> None:
-        self._database = MongoDatabase(url, read_only=read_only, steps=steps)
+    def __init__(
+        self, url: str, *, read_only: bool = False, steps: Steps = STEPS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:  # fmt: skip
+        self._database = MongoDatabase(url, read_only=read_only, steps=steps, environ=environ)
         self._records = MongoRecords(self._database)
         self.identity = MongoIdentity(self._database)
         self.leadership = MongoLeadership(self._database)
@@ -154,38 +158,46 @@ class MongoState:
             self._events.drop(session)
 
         def remove(work: Work) -> None:
+            self._fence(work)  # metrics that are being added meet this
             found = self._database["sessions"].find_one_and_delete({"session": session}, session=work)
             if found is None:
                 raise rules.no_session(session)
             rules.check_over(session, found["state"])
             self._records.drop(session, work)
+            self._database["metrics"].delete_many({"session": session}, session=work)  # added since
 
         self._database.transaction(remove, rows=MOST_ROWS)
 
-    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
+    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]], term: int) -> None:
         imported, new = documents.session(info), ObjectId()
 
         def take_over(work: Work) -> None:
-            self._database["sessions"].update_one(
+            rules.check_term(term, self._fence(work))
+            self._records.take_over(info.session, rows, work)
+            there = self._database["sessions"].find_one_and_update(
                 {"session": info.session}, {"$set": imported, "$setOnInsert": {"_id": new}},
                 upsert=True, session=work,
             )  # fmt: skip
-            self._records.take_over(info.session, rows, work)
+            if there:
+                head = documents.read_head(there)
+                near = self._records.near(info.session, head.round, work)
+                rules.check_head_goes_on(info.session, head, info.head, near)
 
         self._database.transaction(take_over, rows=len(rows))
 
     # --- metrics
 
-    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
+    def add_metrics(self, rows: Iterable[MetricRow], term: int) -> None:
         """In several transactions if there are many: each must end in the time that the server gives one."""
         kept = list({tuple(key.values()): (key, row) for key, row in map(documents.metrics, rows)}.values())
         for start in range(0, len(kept), METRICS_AT_ONCE):
-            self._add_some(kept[start : start + METRICS_AT_ONCE])
+            self._add_some(kept[start : start + METRICS_AT_ONCE], term)
 
-    def _add_some(self, rows: Sequence[tuple[Document, Document]]) -> None:
+    def _add_some(self, rows: Sequence[tuple[Document, Document]], term: int) -> None:
         changes = [ReplaceOne(key, key | row, upsert=True) for key, row in rows]
 
         def add(work: Work) -> None:
+            rules.check_term(term, self._fence(work))
             self._check_exists({SessionId(key["session"]) for key, _ in rows}, work)
             self._database["metrics"].bulk_write(changes, ordered=False, session=work)
 

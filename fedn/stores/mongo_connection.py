@@ -7,8 +7,9 @@ see nothing that could be rolled back. `fedn.stores.mongo_schema` knows the coll
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -26,7 +27,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from fedn.domain.errors import Damaged, FednError, InvalidConfig, InvalidInput, StoreUnavailable
+from fedn.domain.errors import Damaged, FednError, InvalidConfig, InvalidInput, LoginRefused, StoreUnavailable
 from fedn.stores.mongo_schema import ABOUT, STEPS, Steps, check, prepare
 from fedn.stores.mongo_url import SELECT_SECONDS, MongoUrl, read_url
 
@@ -55,9 +56,12 @@ class MongoDatabase:
     go through.
     """
 
-    def __init__(self, url: str, *, read_only: bool = False, steps: Steps = STEPS) -> None:
+    def __init__(
+        self, url: str, *, read_only: bool = False, steps: Steps = STEPS,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:  # fmt: skip
         """Raises InvalidConfig, Incompatible, StoreUnavailable and, read-only, NotFound."""
-        self._url: MongoUrl = read_url(url)
+        self._url: MongoUrl = read_url(url, environ)
         self._read_only = read_only
         self._closed = False
         self._one_write = threading.Lock()  # threads that met in transactions would only retry
@@ -162,13 +166,15 @@ class MongoDatabase:
         if code in BAD_LOGIN:
             user = f"the user {self._url.user!r}" if self._url.user else "a user without a name"
             return self._refused(
-                f"{self.where} refused {user}", "check user, password and authSource of the address", opening
-            )
+                f"{self.where} refused {user}", "check user, password and authSource of the address",
+                LoginRefused if opening else None,
+            )  # fmt: skip
         if code == NO_RIGHT:
             user = repr(self._url.user) if self._url.user else "who gives no user"
             return self._refused(
                 f"{self.where} does not let {user} do this",
-                f"grant the role readWrite on {self._url.database}; name the user in the address", opening,
+                f"grant the role readWrite on {self._url.database}; name the user in the address",
+                InvalidConfig if opening else None,
             )  # fmt: skip
         if isinstance(error, DuplicateKeyError):
             return Damaged(f"{self.where} holds a document that must not be there: {_cut(error)}")
@@ -177,10 +183,10 @@ class MongoDatabase:
         return StoreUnavailable(f"{self.where} did not answer: {self._why(error)}")
 
     @staticmethod
-    def _refused(problem: str, remedy: str, opening: bool) -> FednError:
+    def _refused(problem: str, remedy: str, at_start: type[InvalidConfig] | None) -> FednError:
         """Whoever starts can mend it; a session that runs waits until somebody has."""
-        if opening:
-            return InvalidConfig("state_store", problem, remedy)
+        if at_start:
+            return at_start("state_store", problem, remedy)
         return StoreUnavailable(f"{problem}; {remedy}")
 
     def _why(self, error: PyMongoError) -> str:

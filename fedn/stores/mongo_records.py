@@ -46,6 +46,11 @@ class MongoRecords:
         rows = self._rows({"session": session, "round": round}, 1, work)
         return rows[0] if rows else None
 
+    def near(self, session: SessionId, round: int, work: Work) -> dict[int, bytes]:
+        """The bytes of a round and of the next one, as far as they are there."""
+        wanted = {"session": session, "round": {"$in": [round, round + 1]}}
+        return {number: raw for number, _, raw in self._rows(wanted, 2, work)}
+
     def page(self, session: SessionId, after: int, limit: int) -> list[Row]:
         """Rows of rounds > after, oldest first."""
         return self._rows({"session": session, "round": {"$gt": after}}, limit, None)

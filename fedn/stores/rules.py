@@ -15,6 +15,8 @@ from fedn.ports import Lease, SessionInfo
 MAX_INTEGER = 2**63 - 1
 CHUNK_BYTES = 2**20
 """The largest chunk that a model store's read() yields."""
+PUT_AGAIN = "put the same file again, from a backup or wherever it came from: fedn model seed FILE"
+"""What heals a damaged model."""
 
 
 def check_genesis(info: SessionInfo, genesis: StoredRecord) -> None:
@@ -129,6 +131,34 @@ def follows(stored: StoredRecord, head: Head) -> bool:
     return stored.record.parent == head.record and stored.record.round == head.round + 1
 
 
+def check_head_goes_on(session: SessionId, there: Head, head: Head, rows: Mapping[int, bytes]) -> None:
+    """Refuse to move a head back, or to another trail; raise Conflict.
+
+    ``rows``: stored bytes by round, with at least those of the head that is ``there`` and of the round after
+    it, if the store will have them. Of a copy that is not whole its head is ahead of both.
+    """
+    if head.round == there.round and head.record == there.record:
+        return
+    whole = there.round in rows
+    if head.round > there.round and (not whole or _may_follow(rows.get(there.round + 1), there)):
+        return
+    raise Conflict(
+        f"session {session} is at round {there.round} ({there.record[:12]}) here, and round {head.round} "
+        f"({head.record[:12]}) does not go on from that: this store belongs to another network, or has gone "
+        "its own way", session=session, round=head.round, head_round=there.round,
+    )  # fmt: skip
+
+
+def _may_follow(raw: bytes | None, head: Head) -> bool:
+    """Whether a row goes on from ``head``; damage, which is copied as it is, can't be told."""
+    if raw is None:
+        return False
+    try:
+        return read_record(raw).record.parent == head.record
+    except Damaged:
+        return True
+
+
 def no_session(session: SessionId) -> NotFound:
     return NotFound(f"there is no session {session}", session=session)
 
@@ -160,6 +190,11 @@ def other_record(session: SessionId, round: int) -> Conflict:
 
 def session_exists(session: SessionId) -> Conflict:
     return Conflict(f"session {session} exists already", session=session)
+
+
+def damaged_blob(digest: Digest, actual: Digest) -> Damaged:
+    problem = f"model {digest} is damaged where it is kept: its bytes have digest {actual}"
+    return Damaged(f"{problem}; {PUT_AGAIN}", expected=digest, actual=actual)
 
 
 def wrong_digest(expected: Digest, actual: Digest) -> Damaged:

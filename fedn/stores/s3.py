@@ -9,10 +9,11 @@ last call or not at all. Neighbours: `s3_url` (where, and the keys), `s3_client`
 from __future__ import annotations
 
 import logging
+import os
 import random
 import re
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -151,40 +152,50 @@ class S3Models:
     # --- up --------------------------------------------------------------------------------------------
 
     def _upload(self, digest: Digest, blob: LocalBlob) -> None:
-        """Have the blob in the bucket, written now."""
-        if self._is_there(digest, blob.size):
+        """Have the blob in the bucket, written now. What is there already is read: damage is written over."""
+        whole = self._is_whole(digest)
+        if whole:
             self._touch(digest)
+            return
+        if whole is False:
+            log.warning("model %s is damaged at %s, and is written over", digest, self._place)
+            with s3_errors(self._place, "write"), blob.reader() as source:
+                self._send(self._again, digest, source, blob.size)
             return
         try:
             with s3_errors(self._place, "write"), blob.reader() as source:
-                self._send(digest, source, blob.size)
+                self._send_once(digest, source, blob.size)
         except StoreUnavailable:
             # Somebody else was faster, or an answer was lost and this was said twice.
-            if not self._is_there(digest, blob.size):
+            if not self._is_whole(digest):
                 raise
 
-    def _send(self, digest: Digest, source: BinaryIO, size: int) -> None:
+    def _send_once(self, digest: Digest, source: BinaryIO, size: int) -> None:
         once = self._pool.once
         try:
-            self._client.put_object(
-                bucket_name=self._place.bucket, object_name=self._key(digest), data=source, length=size,
-                part_size=PART_BYTES, num_parallel_uploads=PARTS_AT_ONCE,
-            )  # fmt: skip
+            self._send(self._client, digest, source, size)
         except S3Error as error:
             if code_of(error) != "NotImplemented" or not once:
                 raise
             self._pool.once = False  # it does not know If-None-Match, and minds
             source.seek(0)
-            self._send(digest, source, size)
+            self._send(self._client, digest, source, size)
 
-    def _is_there(self, digest: Digest, size: int) -> bool:
+    def _send(self, client: Minio, digest: Digest, source: BinaryIO, size: int) -> None:
+        client.put_object(
+            bucket_name=self._place.bucket, object_name=self._key(digest), data=source, length=size,
+            part_size=PART_BYTES, num_parallel_uploads=PARTS_AT_ONCE,
+        )  # fmt: skip
+
+    def _is_whole(self, digest: Digest) -> bool | None:
+        """None if there is nothing under that digest."""
         try:
-            found = self.size(digest)
+            for _ in self.read(digest):
+                pass
         except NotFound:
+            return None
+        except Damaged:
             return False
-        if found != size:
-            raise Damaged(f"{self._place} has {found} bytes under {digest}, which are {size}: delete that "
-                          "object, and put it again", digest=digest)  # fmt: skip
         return True
 
     def _touch(self, digest: Digest) -> None:
@@ -245,9 +256,9 @@ class S3Models:
             raise StoreUnavailable(f"{self._place} is open for reading only")
 
 
-def open_s3(url: str, *, read_only: bool = False) -> S3Models:
+def open_s3(url: str, *, read_only: bool = False, environ: Mapping[str, str] = os.environ) -> S3Models:
     """The store at ``url``, with the keys in the environment. Raises what `S3Models` does."""
-    return S3Models(place_from(url), keys_from(), read_only=read_only)
+    return S3Models(place_from(url, environ), keys_from(environ), read_only=read_only)
 
 
 # --- opening ---------------------------------------------------------------------------------------
@@ -327,7 +338,7 @@ def _checked(chunks: Iterator[Buffer], digest: Digest) -> Iterator[Buffer]:
         seen.update(chunk)
         last = chunk
     if seen.hexdigest() != digest:
-        raise rules.wrong_digest(digest, Digest(seen.hexdigest()))
+        raise rules.damaged_blob(digest, Digest(seen.hexdigest()))
     if last is not None:
         yield last
 

@@ -135,9 +135,10 @@ class SqliteState:
         )
         return self._page(query, session, after, limit)
 
-    def add_metrics(self, rows: Iterable[MetricRow]) -> None:
+    def add_metrics(self, rows: Iterable[MetricRow], term: int) -> None:
         kept = list(rows)
         with self._database.write() as connection:
+            rules.check_term(term, newest_term(connection))
             for session in {row.session for row in kept}:
                 if not _exists(connection, session):
                     raise rules.no_session(session)
@@ -183,11 +184,15 @@ class SqliteState:
     def forget_events(self, client: ClientId, name: str = "") -> int:
         return self._events.forget(client, name)
 
-    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]]) -> None:
+    def import_session(self, info: SessionInfo, rows: Sequence[tuple[int, str, bytes]], term: int) -> None:
         with self._database.write() as connection:
-            connection.execute(_IMPORT_SESSION, _session_columns(info))
+            rules.check_term(term, newest_term(connection))
+            there = connection.execute(f"{_SESSION} WHERE session = ?", (info.session,)).fetchone()
             for row in rows:
                 _import_record(connection, info.session, row)
+            if there:
+                _check_head(connection, info, _head(there))
+            connection.execute(_IMPORT_SESSION, _session_columns(info))
 
     def mark_pruned(self, digests: Collection[Digest], at: float) -> None:
         rows = [(digest, rules.check_time(at)) for digest in digests]
@@ -306,6 +311,15 @@ def _import_record(connection: sqlite3.Connection, session: SessionId, row: tupl
     ).fetchone()
     if known != tuple(row):
         raise rules.other_record(session, row[0])
+
+
+def _check_head(connection: sqlite3.Connection, info: SessionInfo, there: Head) -> None:
+    """Refuse a head that does not go on from the one that is ``there``."""
+    near = connection.execute(
+        "SELECT round, raw FROM records WHERE session = ? AND round BETWEEN ? AND ?",
+        (info.session, there.round, there.round + 1),
+    ).fetchall()
+    rules.check_head_goes_on(info.session, there, info.head, dict(near))
 
 
 def _unmark(connection: sqlite3.Connection, digests: Collection[Digest]) -> None:

@@ -19,6 +19,7 @@ from fedn.domain.errors import Damaged, InvalidInput, NotFound
 from fedn.domain.ids import Digest, SessionId, check_digest, digest_of
 from fedn.domain.round import GENESIS_PARENT, Head, RoundRecord, read_record
 from fedn.ports import ModelStore, StateStore
+from fedn.stores.rules import PUT_AGAIN
 
 PAGE = 64
 """Records read at once; bounds the memory of a verification."""
@@ -209,7 +210,8 @@ class _Walk:
         except Damaged as error:
             return f"{what} {digest} of round {round} is damaged: {error.message}."
         if actual != digest:
-            return f"{what} {digest} of round {round} is damaged: its bytes have digest {actual}."
+            again = f"; {PUT_AGAIN}" if what == "Model" else ""
+            return f"{what} {digest} of round {round} is damaged: its bytes have digest {actual}{again}."
         if size not in (None, length):
             return f"{what} {digest} of round {round} has {length} bytes, its record says {size}."
         return ""

@@ -40,7 +40,7 @@ def _small_service():
 
 @pytest.fixture(scope="module")
 def large() -> Iterator[tuple[str, str]]:
-    """Address and session of a reducer that has all of it in its stores; twenty clients took part in each round."""
+    """Address and session of a reducer with all of it in its stores; each round had twenty clients."""
     small = _small_service()
 
     class Service(small.SmallService):
@@ -58,12 +58,14 @@ def large() -> Iterator[tuple[str, str]]:
     session = small.seeded(service, rounds=2 * ROUNDS).session
     for number in range(1, ROUNDS + 1):
         _commit(service, session, number)
+    now = time.time()
+    stages = {
+        one: {"combiner": "combiner-0", "state": "folded" if at < 200 else "training", "since": now}
+        for at, one in enumerate(MEMBERS)
+    }
     service.progress = {
         "state": "running", "reason": "", "round": ROUNDS + 1, "expected": CLIENTS, "received": 200,
-        "opened_at": time.time(), "clients": {
-            one: {"combiner": "combiner-0", "state": "folded" if at < 200 else "training", "since": time.time()}
-            for at, one in enumerate(MEMBERS)
-        },
+        "opened_at": now, "clients": stages,
     }  # fmt: skip
     settings = ReducerSettings(port=0)
     web = Web(create_app(service, settings), settings)
@@ -84,18 +86,20 @@ def _commit(service, session: str, number: int) -> None:
     )  # fmt: skip
     service.state.commit_round(store_record(record), service.term)
     value = 1 - 1 / (number + 1)
-    service.state.add_metrics(
-        MetricRow(session, number, kind, one, 100, {"accuracy": value, "loss": 1 - value})
-        for one in who
-        for kind in ("train", "validate")
-    )
+    metrics = {"accuracy": value, "loss": 1 - value}
+    rows = [
+        MetricRow(session, number, kind, one, 100, metrics) for one in who for kind in ("train", "validate")
+    ]
+    service.state.add_metrics(rows, service.term)
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/network", "/control", "/models", "/plot", "/dashboard", "/events", "/start"]
-    + ["/sessions/{session}", "/sessions/{session}/trail"],
-)
+    [
+        "/", "/network", "/control", "/models", "/plot", "/dashboard", "/events", "/start",
+        "/sessions/{session}", "/sessions/{session}/trail",
+    ],
+)  # fmt: skip
 def test_a_page_is_drawn_within_a_second_of_the_processors_time(path: str, large, window):
     url, session = large
     view = window(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -203,3 +204,58 @@ async def test_the_store_is_shown_nothing_of_ours_and_followed_once(link: StoreL
     assert elsewhere.asked == []
     server.close()
     somewhere.close()
+
+
+def own_address() -> str:
+    """One of this machine's that is not loopback; no packet is sent for it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            pytest.skip("this machine has no address beyond loopback")
+        return probe.getsockname()[0]
+
+
+async def test_plain_http_beyond_loopback_is_not_followed_unless_a_setting_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    heads: list[bytes] = []
+
+    async def store(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(HEAD.format(200, len(MODEL), "").encode() + MODEL)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(store, own_address(), 0)
+    host, port = server.sockets[0].getsockname()[:2]
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # where nobody is: it must not be asked
+    address = f"http://{host}:{port}/model?X-Amz-Signature=secret12"
+    with pytest.raises(LinkBroken, match=r"it is plain HTTP, .*set insecure_store_http here") as caught:
+        await got(StoreLink().fetch(address, 0))
+    assert "secret12" not in str(caught.value)
+    async with reducer(address, StoreLink()) as (_, through):
+        assert await got(through.fetch_model(FetchRequest(Digest("0" * 64), 0))) == MODEL
+    assert heads == []
+    assert await got(StoreLink(plain=True).fetch(address, 0)) == MODEL
+    assert len(heads) == 1
+    server.close()
+
+
+@pytest.mark.parametrize("host", [
+    "169.254.169.254", "[::ffff:169.254.169.254]", "2852039166", "[fe80::1]", "[fd00:ec2::254]",
+    "100.100.100.200", "0.0.0.0",
+])  # fmt: skip
+async def test_where_clouds_keep_secrets_is_not_followed(host: str):
+    for scheme in ("http", "https"):
+        with pytest.raises(LinkBroken, match=r"is not followed: .* is no address of a store"):
+            await got(StoreLink(plain=True).fetch(f"{scheme}://{host}/latest", 0))
+
+
+async def test_a_store_is_called_by_its_name_and_its_certificate_is_checked_for_it(
+    swift: Swift, places: Places, link: StoreLink
+):
+    store = places.open(public_endpoint=swift.url.replace("127.0.0.1", "localhost"))
+    digest, _ = store.put([MODEL])
+    assert store.url(digest, 60).startswith("https://localhost:")
+    assert await got(link.fetch(store.url(digest, 60), 0)) == MODEL

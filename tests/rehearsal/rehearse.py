@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
@@ -19,30 +18,27 @@ from shutil import which
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 APART = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-PROBE = (
-    "mount -t tmpfs tmpfs /run && mkdir /run/u /run/w /run/m && ip link add name br0 type bridge"
-    " && ip netns add c0 && mount -t overlay overlay -o lowerdir=/,upperdir=/run/u,workdir=/run/w /run/m"
-)
+PROBE = "mount -t tmpfs tmpfs /run && ip link add name br0 type bridge && ip netns add c0"
 PATIENCE = 180.0
+
+
+def main() -> None:
+    if why := why_not():
+        print(f"skipped: {why}", file=sys.stderr)
+    else:  # in the place of this process: whoever kills it ends it all
+        os.execvp(APART[0], [*APART, sys.executable, __file__, "inside"])
 
 
 def why_not() -> str:
     """Why nothing can be rehearsed on this machine; or ''."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        return "only root on Linux may make network namespaces"
-    missing = [tool for tool in ("ip", "nsenter", "setpriv", "unshare") if not which(tool)]
+        return "only root on Linux may make network namespaces; run it as root"
+    missing = [tool for tool in ("ip", "nsenter", "setpriv", "unshare", "wget") if not which(tool)]
     missing += [module for module in ("compose_spec", "fiftyone", "swift") if not find_spec(module)]
     if missing:
-        return f"{', '.join(missing)} is not installed"
+        return f"{', '.join(missing)}: not installed (ip comes with iproute2, the modules with `make dev`)"
     done = subprocess.run([*APART, "sh", "-c", PROBE], capture_output=True, text=True, check=False)
     return f"namespaces can't be made here: {done.stderr.strip()}" if done.returncode else ""
-
-
-def main() -> None:
-    if why := why_not():
-        print(f"skipped: {why}")
-    else:  # in the place of this process: whoever kills it ends it all
-        os.execvp(APART[0], [*APART, sys.executable, __file__, "inside"])
 
 
 def inside() -> None:
@@ -50,15 +46,14 @@ def inside() -> None:
     from containers import HOME, ROOT, World, sh
     from swift_s3 import ACCESS_KEY, SECRET_KEY
 
-    sh("mount", "-t", "tmpfs", "tmpfs", "/run")
+    sh("mount -t tmpfs tmpfs /run; ip link set lo up")
     keys = {"FEDN_MINIO_ACCESS_KEY": ACCESS_KEY, "FEDN_MINIO_SECRET_KEY": SECRET_KEY}
     env = filled(ROOT / ".env.example") | keys
     project = load([ROOT / file for file in env["COMPOSE_FILE"].split(":")], env)
-    services = project["services"]
-    running = enabled(services, env["COMPOSE_PROFILES"])
-    world = World(project, enabled(services, env["COMPOSE_PROFILES"], "standby"))
+    chosen = env["COMPOSE_PROFILES"]
+    world = World(project, enabled(project["services"], chosen, "standby"))
     try:
-        story(world, env, [*running])
+        story(world, env, [*enabled(project["services"], chosen)])
     except BaseException:
         for log in sorted(HOME.glob("*.log")):
             print(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}", file=sys.stderr)
@@ -68,56 +63,68 @@ def inside() -> None:
 def story(world, env, services) -> None:
     """What a user does: over REST from outside, and by `docker compose run fedn`."""
     print("MongoDB 6.0 and OpenStack Swift stand in for the images of the stores", flush=True)
-    begun, fedn = time.monotonic(), partial(world.run, "fedn")
+    [first], [standby], client = world.of("reducer"), world.of("reducer-standby"), world.of("client")[0]
+    world.up("reducer")  # before its stores, for which it waits
+    waiting = first.popen
     world.up(*services)
-    print(f"{len(services)} services were started in {time.monotonic() - begun:.0f} s", flush=True)
-    assert world.of("reducer")[0].inside("getent", "hosts", "mongo")
-    assert not world.of("client")[0].inside("getent", "hosts", "mongo"), "a client finds the stores"
-    with reducer(env["FEDN_REDUCER_PORT"]) as asked:
-        clients = until(lambda: attached(asked), lambda them: len(them) == int(env["CLIENTS"]))
-        package = fedn("package", "upload", f"/files/{env['EXAMPLE']}").split()[0]
-        model = fedn("model", "seed", "/data/seed.safetensors").split()[0]
+    assert first.inside("getent", "hosts", "mongo")
+    assert not client.inside("getent", "hosts", "mongo"), "a client finds the stores"
+    with until(lambda: reducer(env["FEDN_REDUCER_PORT"])) as asked:
+        assert first.popen is waiting, "the reducer ended for want of its stores"
+        until(lambda: len(attached(asked)) == int(env["CLIENTS"]))
+        clients, invited = attached(asked), invitations(asked)
+        package = world.run("fedn", "package", "upload", f"/files/{env['EXAMPLE']}").split()[0]
+        model = world.run("fedn", "model", "seed", "/data/seed.safetensors").split()[0]
         wanted = {"model": model, "plan": {"package": package, "rounds": 3, "min_clients": len(clients)}}
-        trained(asked, first := asked.post("/sessions", wanted)["session"])
+        one = asked.post("/sessions", wanted)["session"]
+        until(lambda: trained(asked, one))
         world.up("reducer-standby")
-        second = asked.post("/sessions", wanted)["session"]
+        until(lambda: standby.healthy)
+        two = asked.post("/sessions", wanted)["session"]
+    first.kill()
     begun = time.monotonic()
-    world.of("reducer")[0].kill()
-    with until(lambda: reducer("8091"), bool) as asked:
+    with until(lambda: reducer("8091")) as asked:
         print(f"a killed reducer was replaced in {time.monotonic() - begun:.1f} s", flush=True)
-        trained(asked, second)
+        until(lambda: trained(asked, two))
         world.up(*services)  # once more: what is there stays, and everybody is who they were
-        assert until(lambda: attached(asked), lambda them: len(them) == len(clients)) == clients
+        until(lambda: first.healthy)  # as a standby
+        until(lambda: attached(asked) == clients)
+        until(lambda: len(invitations(asked)) == 1 and not invitations(asked) & invited)
     print(world.run("reducer", "store", "check"))
-    for session in (first, second):
-        print(fedn("trail", "verify", session), flush=True)
+    for session in (one, two):
+        print(world.run("fedn", "trail", "verify", session), flush=True)
 
 
 def reducer(port: str):
     """The reducer that is published at a port; None while there is none."""
-    from containers import HOME
-
     from fedn.domain.errors import LinkBroken
     from fedn.sdk.http import Reducer
 
+    token = Path("/run/rehearsal/volumes/admin/admin.token").read_text().strip()
     with suppress(LinkBroken):
-        return Reducer(f"https://127.0.0.1:{port}", (HOME / "volumes/admin/admin.token").read_text().strip())
+        return Reducer(f"https://127.0.0.1:{port}", token)
 
 
 def attached(asked) -> set[str]:
     return {client["client"] for client in asked.get("/clients")["clients"]}
 
 
-def trained(asked, session: str) -> None:
-    it = until(lambda: asked.get(f"/sessions/{session}"), lambda it: it["state"] != "running")
-    assert (it["state"], it["head"]["round"]) == ("finished", 3), it
+def invitations(asked) -> set[str]:
+    """Tokens by which clients may still join."""
+    tokens = asked.get("/tokens")["tokens"]
+    return {it["token"] for it in tokens if it["role"] == "client" and not it["revoked_at"]}
 
 
-def until(look, well):
-    """What ``look`` returns, as soon as it is well."""
+def trained(asked, session: str) -> bool:
+    it = asked.get(f"/sessions/{session}")
+    return (it["state"], it["head"]["round"]) == ("finished", 3)
+
+
+def until(look):
+    """What ``look`` returns, as soon as that is something."""
     deadline = time.monotonic() + PATIENCE
-    while not well(found := look()):
-        assert time.monotonic() < deadline, found
+    while not (found := look()):
+        assert time.monotonic() < deadline
         time.sleep(0.2)
     return found
 

@@ -20,12 +20,14 @@ class BadFile(Exception):
 
 def filled(example: Path) -> dict[str, str]:
     """What `make env` makes of .env.example: a random password for every bare `=`."""
-    lines = re.findall(r"^([A-Z]\w*)=(.*)$", example.read_text(), re.MULTILINE)
-    return {name: value or secrets.token_hex(24) for name, value in lines}
+    env: dict[str, str] = {}
+    for name, value in re.findall(r"^([A-Z]\w*)=(.*)$", example.read_text(), re.MULTILINE):
+        env[name] = str(_interpolated(value, env)) or secrets.token_hex(24)
+    return env
 
 
 def load(files: Sequence[Path], env: Mapping[str, str]) -> dict[str, Any]:
-    """The services, networks and volumes of ``files``. Raises BadFile."""
+    """The name, services, networks and volumes of ``files``. Raises BadFile."""
     project: dict[str, Any] = {"services": {}, "networks": {"default": {}}, "volumes": {}}
     for file in files:
         read = _interpolated(yaml.safe_load(file.read_text()), env)
@@ -35,8 +37,9 @@ def load(files: Sequence[Path], env: Mapping[str, str]) -> dict[str, Any]:
             raise BadFile(f"{file.name}: {error}") from None
         if twice := read["services"].keys() & project["services"].keys():
             raise BadFile(f"{file.name}: {twice} are in another file, too; merging them is not rehearsed")
-        for kind in project:
+        for kind in ("services", "networks", "volumes"):
             project[kind] |= read.get(kind) or {}
+        project["name"] = read["name"]
     return project
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import identities
@@ -52,6 +53,12 @@ class Places:
     def key(self, digest: str) -> str:
         return f"{self.prefix}/{digest[:2]}/{digest}"
 
+    def spoil(self, digest: str, blob: bytes) -> None:
+        """Have other bytes under a digest."""
+        client, key = self.client(), self.key(digest)
+        client.remove_object(bucket_name="models", object_name=key)
+        client.put_object(bucket_name="models", object_name=key, data=BytesIO(blob), length=len(blob))
+
     def close(self) -> None:
         for store in self._open:
             store.close()
@@ -59,7 +66,7 @@ class Places:
 
 @dataclass
 class Certificates:
-    """PEM files: an authority of its own, and a certificate by it for 127.0.0.1."""
+    """PEM files: an authority of its own, and a certificate by it for this machine's loopback."""
 
     authority: Path
     certificate: Path
@@ -68,7 +75,7 @@ class Certificates:
     @classmethod
     def made(cls, folder: Path) -> Certificates:
         authority = Authority.create("store", time.time())
-        issued = authority.issue_reducer(("127.0.0.1",), time.time(), identities.HOUR)
+        issued = authority.issue_reducer(("127.0.0.1", "localhost"), time.time(), identities.HOUR)
         made = cls(folder / "authority.pem", folder / "certificate.pem", folder / "key.pem")
         made.authority.write_bytes(issued.authority)
         made.certificate.write_bytes(issued.certificate)

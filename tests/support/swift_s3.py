@@ -2,11 +2,14 @@
 
 One process each for accounts, containers, objects and the proxy that speaks S3. They die with the thread
 that started them, and their files lie in the folder that was given. Needs Linux.
+
+As a script, `swift_s3.py FOLDER HOST PORT`, it runs until somebody ends it.
 """
 
 from __future__ import annotations
 
 import getpass
+import signal
 import subprocess
 import sys
 import time
@@ -21,7 +24,7 @@ ACCESS_KEY = "fed:key"
 SECRET_KEY = "secretkey12"
 GUEST_KEY = "fed:guest"
 """Has the same secret, and may do nothing."""
-PATIENCE = 30.0
+PATIENCE = 120.0
 _DYING_WITH_PARENT = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -52,16 +55,19 @@ for name, port in (pair.split("=") for pair in sys.argv[2:]):
 class Swift:
     """Runs while inside ``with``. ``url`` is its endpoint; the keys are ACCESS_KEY and SECRET_KEY.
 
-    With ``certificate`` and ``key`` (PEM files) it speaks TLS; ``in_memory`` keeps objects in memory.
+    With ``certificate`` and ``key`` (PEM files) it speaks TLS; ``in_memory`` keeps objects in memory. S3 is
+    spoken at ``host`` and ``port``, which is a free one if it is 0.
     """
 
     def __init__(
-        self, root: Path, certificate: Path | None = None, key: Path | None = None, in_memory: bool = False
-    ) -> None:
+        self, root: Path, certificate: Path | None = None, key: Path | None = None, in_memory: bool = False,
+        host: str = "127.0.0.1", port: int = 0,
+    ) -> None:  # fmt: skip
         self._root = root
         self._tls = f"cert_file = {certificate}\nkey_file = {key}\n" if certificate else ""
         self._objects = "mem_object" if in_memory else "object"
         self._ports = dict(zip((*_STORES, "proxy"), _ports(), strict=False))
+        self._host, self._ports["proxy"] = host, port or self._ports["proxy"]
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._read = 0
         self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self._ports['proxy']}"
@@ -152,8 +158,9 @@ class Swift:
         ]), self._tls)  # fmt: skip
 
     def _write(self, name: str, pipeline: str, more: str = "") -> None:
+        host = self._host if name == "proxy" else "127.0.0.1"
         common = (
-            f"[DEFAULT]\nbind_ip = 127.0.0.1\nbind_port = {self._ports[name]}\nworkers = 0\n"
+            f"[DEFAULT]\nbind_ip = {host}\nbind_port = {self._ports[name]}\nworkers = 0\n"
             f"user = {getpass.getuser()}\nswift_dir = {self._root}\nlog_level = WARNING\n"
             f"devices = {self._root}/devices\nmount_check = false\ndisable_fallocate = true\n"
             f"recon_cache_path = {self._root}/cache\n"
@@ -178,3 +185,8 @@ def _answers(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+if __name__ == "__main__":
+    with Swift(Path(sys.argv[1]) / "swift", host=sys.argv[2], port=int(sys.argv[3])):
+        signal.pause()

@@ -14,10 +14,10 @@
     const axis = { gridcolor: colour("--bs-border-color"), zeroline: false, automargin: true, linecolor: colour("--bs-border-color") };
     const base = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", uirevision: "kept", colorway: colours(),
-      font: { color: colour("--bs-body-color"), family: styles.fontFamily, size: 12 },
+      font: { color: colour("--bs-body-color"), family: getComputedStyle(document.body).fontFamily, size: 12 },
       margin: { l: 48, r: 12, t: 12, b: 40 }, hovermode: "closest", showlegend: traces.length > 1,
       hoverlabel: { bgcolor: colour("--surface"), bordercolor: colour("--bs-border-color"), font: { color: colour("--bs-body-color") } },
-      legend: { orientation: "h", y: -0.2 },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 },
       ...layout,
       xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
     };

@@ -5,17 +5,21 @@ Part of `fedn.testing.contracts.state_store.StateStoreContract`: subclass that.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
-from fedn.domain.errors import Conflict, InvalidInput, NotFound
+from fedn.domain.errors import Conflict, InvalidInput, NotFound, StaleTerm
 from fedn.domain.identity import Role
 from fedn.domain.ids import ClientId, SessionId, digest_of
 from fedn.domain.round import StoredRecord, head_of
 from fedn.ports import MetricRow, ModelInfo, StateStore
 from fedn.testing.contracts.samples import (
+    TERM,
     build_audit,
     genesis,
     join_token,
@@ -51,7 +55,7 @@ class StateKeepingContract:
     def test_a_session_that_is_over_goes_with_all_it_has(self, store: StateStore, state: str) -> None:
         first, other = begun(store), begun(store, "other")
         store.commit_round(successor(first), store.take_term())
-        store.add_metrics([row(MNIST, 1), row(OTHER, 1)])
+        store.add_metrics([row(MNIST, 1), row(OTHER, 1)], TERM)
         store.set_session_state(MNIST, state, "", store.take_term())
         store.remove_session(MNIST)
         gone: list[Callable[[], object]] = [
@@ -69,6 +73,29 @@ class StateKeepingContract:
         assert begun(store) == first
         assert (store.records(MNIST), store.metrics(MNIST)) == ([first], [])
 
+    def test_metrics_that_come_while_a_session_goes_are_not_left(self, store: StateStore) -> None:
+        first, some = begun(store), threading.Event()
+        store.set_session_state(MNIST, "finished", "", TERM)
+
+        def write() -> None:
+            try:
+                for number in count(1):
+                    store.add_metrics([row(MNIST, number), row(MNIST, number, "b")], TERM)
+                    some.set()
+            except NotFound:
+                pass
+            finally:
+                some.set()
+
+        with ThreadPoolExecutor(2) as threads:
+            writers = [threads.submit(write) for _ in range(2)]
+            some.wait()
+            store.remove_session(MNIST)
+            for writer in writers:
+                writer.result()
+        store.add_session(session_info(first), first)
+        assert store.metrics(MNIST) == []
+
     @pytest.mark.parametrize("state", ["created", "running", "paused"])
     def test_a_session_that_goes_on_is_not_removed(self, store: StateStore, state: str) -> None:
         first = begun(store)
@@ -80,7 +107,7 @@ class StateKeepingContract:
     def test_a_forgotten_client_has_no_metrics(self, store: StateStore) -> None:
         begun(store), begun(store, "other")
         kept = [row(MNIST, 1, "b"), row(OTHER, 1, "ab")]
-        store.add_metrics([row(MNIST, 1), row(MNIST, 2), row(OTHER, 1), *kept])
+        store.add_metrics([row(MNIST, 1), row(MNIST, 2), row(OTHER, 1), *kept], TERM)
         assert store.forget_metrics(ClientId("a")) == 3
         assert [*store.metrics(MNIST), *store.metrics(OTHER)] == kept
         assert store.forget_metrics(ClientId("a")) == 0
@@ -147,23 +174,23 @@ class StateKeepingContract:
         rows = [raw(stored) for stored in trail]
         rows[2] = (2, digest_of(b"what was stored"), b"damaged bytes")  # copied as it is
         copying = replace(session_info(trail[0], 7.0), state="copying", reason="not whole yet")
-        store.import_session(copying, [])
+        store.import_session(copying, [], TERM)
         assert store.session(MNIST) == copying
         assert list(store.raw_records(MNIST)) == []
-        store.import_session(copying, rows[:3])
-        store.import_session(copying, rows[:3])
-        store.import_session(copying, rows[3:])
+        store.import_session(copying, rows[:3], TERM)
+        store.import_session(copying, rows[:3], TERM)
+        store.import_session(copying, rows[3:], TERM)
         final = replace(copying, state="running", reason="", name="renamed", head=head_of(trail[-1]))
-        store.import_session(final, [])
+        store.import_session(final, [], TERM)
         assert store.session(MNIST) == final
         assert store.sessions() == [final]
         assert list(store.raw_records(MNIST)) == rows
-        store.add_metrics([row(MNIST, 4)])
+        store.add_metrics([row(MNIST, 4)], TERM)
         assert store.commit_round(successor(trail[-1]), store.take_term()).round == 5
 
     def test_an_imported_page_may_be_large(self, store: StateStore) -> None:
         rows = [(k, digest_of(b"%d" % k), b"%d" % k) for k in range(MANY)]
-        store.import_session(session_info(genesis()), rows)
+        store.import_session(session_info(genesis()), rows, TERM)
         assert list(store.raw_records(MNIST)) == rows
 
     def test_a_trail_that_went_another_way_is_not_written_over(self, store: StateStore) -> None:
@@ -172,20 +199,49 @@ class StateKeepingContract:
         before = store.session(MNIST)
         strangers = [raw(successor(first, committed_at=9.0)), raw(successor(successor(first)))]
         with pytest.raises(Conflict, match="another network"):
-            store.import_session(replace(before, state="finished"), strangers[::-1])
+            store.import_session(replace(before, state="finished"), strangers[::-1], TERM)
         assert store.session(MNIST) == before
         assert len(store.raw_records(MNIST)) == 2
+
+    def test_a_head_goes_neither_back_nor_sideways(self, store: StateStore) -> None:
+        trail = [begun(store)]
+        for _ in range(2):
+            trail.append(successor(trail[-1]))
+            store.commit_round(trail[-1], TERM)
+        before = store.session(MNIST)
+        sideways = [successor(trail[1], committed_at=9.0)]
+        sideways.append(successor(sideways[0]))
+        strangers: list[tuple[StoredRecord, list[StoredRecord]]] = [
+            (trail[1], []),
+            (sideways[0], []),
+            (sideways[1], [sideways[1]]),
+            (successor(trail[2]), []),  # of what comes between nothing is known
+        ]
+        for head, rows in strangers:
+            with pytest.raises(Conflict, match="another network"):
+                store.import_session(replace(before, head=head_of(head)), [raw(row) for row in rows], TERM)
+            assert (store.session(MNIST), store.records(MNIST)) == (before, trail)
+        after = replace(before, state="finished", head=head_of(successor(trail[2])))
+        store.import_session(after, [raw(successor(trail[2]))], TERM)
+        assert store.session(MNIST) == after
+
+    def test_an_old_term_brings_nothing_over(self, store: StateStore) -> None:
+        old, first = store.take_term(), genesis()
+        store.take_term()
+        with pytest.raises(StaleTerm):
+            store.import_session(session_info(first), [raw(first)], old)
+        assert store.sessions() == []
 
     def test_an_imported_session_may_have_a_pruned_seed(self, store: StateStore) -> None:
         first = genesis()
         store.mark_pruned([first.record.model], 5.0)
-        store.import_session(session_info(first), [raw(first)])
+        store.import_session(session_info(first), [raw(first)], TERM)
         assert store.pruned(first.record.model) == 5.0
 
     def test_imported_sessions_of_equal_times_keep_their_order(self, store: StateStore) -> None:
         for name in ("b", "a", "c", "a"):
             first = genesis(name)
-            store.import_session(session_info(first), [raw(first)])
+            store.import_session(session_info(first), [raw(first)], TERM)
         assert [info.session for info in store.sessions()] == ["c", "a", "b"]
 
     def test_tokens_and_members_come_over_as_they_are(self, store: StateStore) -> None:

@@ -14,7 +14,7 @@ from fedn.domain.errors import Conflict, Damaged, FednError, InvalidInput, NotFo
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, digest_of
 from fedn.domain.round import Head, StoredRecord, head_of, store_record
 from fedn.ports import CombinerInfo, MetricRow, ModelInfo, PackageInfo, StateStore
-from fedn.testing.contracts.samples import genesis, session_info, successor
+from fedn.testing.contracts.samples import TERM, genesis, session_info, successor
 from fedn.testing.contracts.state_events import StateEventsContract
 from fedn.testing.contracts.state_keeping import StateKeepingContract
 
@@ -93,7 +93,7 @@ class StateStoreContract(StateKeepingContract, StateEventsContract):
             lambda: store.records(NOBODY),
             lambda: store.raw_records(NOBODY),
             lambda: store.metrics(NOBODY),
-            lambda: store.add_metrics([row(NOBODY, 1)]),
+            lambda: store.add_metrics([row(NOBODY, 1)], term),
             lambda: store.package(digest_of(b"nothing")),
         ]
         for question in questions:
@@ -157,6 +157,9 @@ class StateStoreContract(StateKeepingContract, StateEventsContract):
         store.commit_round(second, new)
         with pytest.raises(StaleTerm):
             store.commit_round(second, old)
+        with pytest.raises(StaleTerm):
+            store.add_metrics([row(MNIST, 2)], old)
+        assert store.metrics(MNIST) == []
         begun = genesis("too-late", term=old)
         with pytest.raises(StaleTerm):
             store.add_session(session_info(begun), begun)
@@ -234,26 +237,26 @@ class StateStoreContract(StateKeepingContract, StateEventsContract):
     def test_metrics_come_back_in_order(self, store: StateStore, first: StoredRecord) -> None:
         kinds, clients = ("validate", "train"), ("b", "a")
         rows = [row(MNIST, k, kind, client) for k in (2, 1) for kind in kinds for client in clients]
-        store.add_metrics(iter(rows))
+        store.add_metrics(iter(rows), TERM)
         found = store.metrics(MNIST)
         assert found == sorted(rows, key=lambda item: (item.round, item.kind, item.client))
         assert store.metrics(MNIST, after=1) == found[4:]
         assert store.metrics(MNIST, limit=3) == found[:3]
 
     def test_the_last_metrics_of_a_client_stay(self, store: StateStore, first: StoredRecord) -> None:
-        store.add_metrics([row(MNIST, 1, loss=2.0), row(MNIST, 1, loss=1.0)])
-        store.add_metrics([row(MNIST, 1, loss=0.5)])
+        store.add_metrics([row(MNIST, 1, loss=2.0), row(MNIST, 1, loss=1.0)], TERM)
+        store.add_metrics([row(MNIST, 1, loss=0.5)], TERM)
         assert store.metrics(MNIST) == [row(MNIST, 1, loss=0.5)]
 
     def test_metrics_that_are_no_numbers_are_left_out(self, store: StateStore, first: StoredRecord) -> None:
-        store.add_metrics([replace(row(MNIST, 1), metrics={"loss": float("nan"), "accuracy": 0.5})])
+        store.add_metrics([replace(row(MNIST, 1), metrics={"loss": float("nan"), "accuracy": 0.5})], TERM)
         assert [dict(item.metrics) for item in store.metrics(MNIST)] == [{"accuracy": 0.5}]
 
     def test_metrics_are_stored_all_or_none(self, store: StateStore, first: StoredRecord) -> None:
         with pytest.raises(NotFound):
-            store.add_metrics([row(MNIST, 1), row(NOBODY, 1)])
+            store.add_metrics([row(MNIST, 1), row(NOBODY, 1)], TERM)
         assert store.metrics(MNIST) == []
-        store.add_metrics([])
+        store.add_metrics([], TERM)
 
     # --- models, packages, combiners
 

@@ -71,8 +71,9 @@ def test_the_model_that_a_session_starts_from_is_named_and_a_name_that_runs_is_w
 
 
 def test_show_names_who_takes_part_who_can_not_and_the_best_model(fedn, service, session):
+    checked = {"columns": 64.0, "classes": 10.0}
     service.state.add_metrics(
-        [MetricRow(session, 0, "check", ClientId("client-a"), 600, {"columns": 64.0, "classes": 10.0})]
+        [MetricRow(session, 0, "check", ClientId("client-a"), 600, checked)], service.term
     )
     service.unfit_clients = {ClientId("client-z"): "data: has 5 columns"}
     service.end(session, "finished", "")
@@ -100,7 +101,8 @@ def test_a_session_nobody_has_validated_has_no_best_model_and_no_table_of_client
 
 def test_metrics_from_before_the_fit_are_told_apart(fedn, service, session):
     trained = {"accuracy": 0.75, "before_accuracy": 0.25, "before_loss": 2.0}
-    service.state.add_metrics([MetricRow(session, 3, "train", ClientId("client-a"), 5, trained)])
+    row = MetricRow(session, 3, "train", ClientId("client-a"), 5, trained)
+    service.state.add_metrics([row], service.term)
     service.end(session, "finished", "")
     assert "accuracy 0.7500  before fit: accuracy 0.2500  loss 2.0000" in fedn.good(
         "session", "show", session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from pathlib import Path
 
@@ -25,6 +26,17 @@ def test_a_reducer_is_well_when_it_is_ready(fedn, service) -> None:
     service.reason = "has no term yet"
     refused = fedn("health")
     assert (refused.exit_code, "has no term yet" in refused.output) == (3, True)
+
+
+def test_a_reducer_that_stands_by_is_well_and_says_why(tmp_path: Path) -> None:
+    file = tmp_path / "standby"
+    words = ["health", "--standby", str(file), "--reducer", NOBODY]
+    assert CliRunner().invoke(root, words).exit_code == 3
+    file.write_text("reducer on a (process 1) leads")
+    done = CliRunner().invoke(root, words)
+    assert (done.exit_code, done.output) == (0, "Standing by: reducer on a (process 1) leads.\n")
+    os.utime(file, (time.time() - 60,) * 2)
+    assert CliRunner().invoke(root, words).exit_code == 3
 
 
 def test_who_is_not_there_is_waited_for_and_then_named() -> None:

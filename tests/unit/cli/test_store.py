@@ -33,10 +33,11 @@ class Kept:
             build_trail(state, models, rounds=6)
             state.set_session_state(MNIST, "finished", "", state.newest_term())
             values = [(number, 0.9 if number == 2 else 0.5) for number in range(1, 7)]
-            state.add_metrics(
+            rows = (
                 MetricRow(MNIST, number, "validate", ClientId("client-0"), 10, {"accuracy": value})
                 for number, value in values
             )
+            state.add_metrics(rows, state.newest_term())
             models.put([b"loose"])
         for path in self.root.glob("models/??/*"):
             os.utime(path, (path.stat().st_atime, path.stat().st_mtime - 7200))
@@ -231,6 +232,9 @@ def test_no_password_is_taken_as_an_argument(alone, command: str):
         said = alone.refused(2, *words, *place)
         assert "holds a password" in said
         assert "hunter2" not in said
+    said = alone.refused(2, "audit", "verify", "--state", place[1])
+    assert "FEDN_MONGO_PASSWORD_FILE" in said
+    assert "hunter2" not in said
 
 
 def test_what_is_not_there_is_not_made_by_mistake(alone, tmp_path: Path):

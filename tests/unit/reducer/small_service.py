@@ -117,12 +117,13 @@ class SmallService:
         self.state.commit_round(store_record(record), self.term)
         self.hub.observe(Observed("round_committed", {"session": session, "round": number}))
         rows = [(CLIENTS[0], 1, accuracy - 0.3), (CLIENTS[1], 3, accuracy + 0.1)]
-        self.state.add_metrics(
+        measured = (
             MetricRow(
                 session, number, "validate", client, examples, {"accuracy": value, "loss": float("nan")}
             )
             for client, examples, value in rows
         )
+        self.state.add_metrics(measured, self.term)
         self.hub.observe(Observed("model_validated", {"session": session, "round": number}))
 
     def end(self, session: SessionId, state: str, reason: str) -> SessionInfo:

@@ -6,15 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
-from fedn.domain.errors import InvalidConfig, StaleTerm, StoreUnavailable
-from fedn.reducer.leading import Leader, is_dead, opened, own_name, shown, unless_stopped
+from fedn.domain.errors import InvalidConfig, LoginRefused, StaleTerm, StoreUnavailable
+from fedn.reducer.leading import Leader, opened, unless_stopped
+from fedn.reducer.standby_sign import StandbySign, read_sign
+from fedn.stores.holders import is_dead, own_name, shown
 from fedn.stores.memory import MemoryState
 
 LONG = 600.0
-NAME = "from fedn.reducer.leading import own_name; print(own_name(), flush=True); input()"
+NAME = "from fedn.stores.holders import own_name; print(own_name(), flush=True); input()"
 
 
 @pytest.fixture
@@ -107,6 +110,36 @@ async def test_what_a_leader_had_is_free_at_once(state: MemoryState):
     assert state.leadership.take("another", LONG).holder == "another"
 
 
+async def test_who_stands_by_says_so_in_a_file_while_it_does(state: MemoryState, tmp_path: Path):
+    lease = state.leadership.take("elsewhere/1/2/3", LONG)
+    file = tmp_path / "standby"
+    leader = Leader(state.leadership, LONG, StandbySign(str(file)))
+    taking = asyncio.create_task(leader.take())
+    while not (why := read_sign(file)):
+        await asyncio.sleep(0.01)
+    assert why == "reducer on elsewhere (process 1) leads"
+    os.utime(file, (0, 0))  # what was left behind is not believed
+    assert read_sign(file) == ""
+    state.leadership.give_up(lease)
+    assert await taking == lease.term + 1
+    assert list(tmp_path.iterdir()) == []
+    await leader.give_up()
+
+
+async def test_a_file_that_can_not_be_written_keeps_nobody_from_leading(
+    state: MemoryState, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    sign = StandbySign(str(tmp_path / "nowhere" / "standby"))
+    leader = Leader(state.leadership, LONG, sign)
+    sign.hang_out("another leads")
+    sign.hang_out("another leads")
+    assert await leader.take()
+    assert [message.partition(" can't")[2] for message in caplog.messages] == [
+        " be written: No such file or directory"
+    ]
+    await leader.give_up()
+
+
 # --- waiting for stores
 
 
@@ -130,6 +163,20 @@ async def test_a_server_is_waited_for(caplog: pytest.LogCaptureFixture, monkeypa
         server = Rising(lambda: StoreUnavailable("nobody is there"))
         assert await opened("state store", server.open, "mongodb://host") == "opened mongodb://host"
     assert caplog.messages == ["waiting for the state store: nobody is there"]
+
+
+async def test_a_login_that_is_not_there_yet_is_waited_for_and_a_wrong_one_not_for_ever(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fedn.reducer.leading.AGAIN_SECONDS", 0.01)
+    server = Rising(lambda: LoginRefused("state_store", "refused the user 'fedn'"))
+    assert await opened("state store", server.open, "mongodb://host") == "opened mongodb://host"
+    [told] = caplog.messages
+    assert told == "waiting for the state store: state_store: refused the user 'fedn' (given up after 20 s)"
+    server = Rising(lambda: LoginRefused("state_store", "refused the user 'fedn'"))
+    with pytest.raises(LoginRefused):
+        await opened("state store", server.open, "mongodb://host", login_seconds=0)
+    assert server.asked == 1
 
 
 async def test_what_waiting_does_not_mend_is_told_at_once():

@@ -311,7 +311,7 @@ async def test_a_stream_that_breaks_again_and_again_repeats_nothing_to_people_or
         puppet.open.set()
         stored: list[int] = []
         add = play.state.add_metrics
-        play.state.add_metrics = lambda rows: (stored.append(len(rows)), add(rows))[1]  # type: ignore[method-assign,arg-type]
+        play.state.add_metrics = lambda rows, term: (stored.append(len(rows)), add(rows, term))[1]  # type: ignore[method-assign,arg-type]
         await play.story.until("session_finished", session=session)
         assert [told["client"] for told in play.story.named("update_received")] == ["ann", "bob"]
         assert stored == [2]

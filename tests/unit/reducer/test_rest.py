@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 from browsing import own
@@ -12,6 +13,8 @@ from fedn.domain.errors import LinkBroken
 from fedn.domain.ids import PROTOCOL_VERSION
 from fedn.domain.messages import Gauge
 from fedn.domain.plan import plan_fields
+from fedn.domain.round import store_record
+from fedn.ports import PackageInfo
 from fedn.reducer.metrics import whole_rounds
 from fedn.reducer.pages.drawing import sparkline
 from fedn.reducer.rest import create_app
@@ -371,6 +374,21 @@ def test_models_of_rounds_are_found_by_a_part_of_their_digest(http, service, sma
     assert (found["digest"], found["name"]) == (seed, "zeros")
     assert http.get(f"/api/v1/models?digest={'0' * 64}").get_json()["models"] == []
     assert "no part" in assert_error(http.get("/api/v1/models?digest=.."), 400)["error"]
+
+
+def test_packages_and_what_an_optimizer_remembers_are_not_listed_among_models(http, service, small):
+    session = small.seeded(service).session
+    service.commit(session, 0.5)
+    head = service.state.session(session).head
+    memory, _ = service.models.put([b"what it remembers"])
+    old = service.state.record(session, 1).record
+    added = replace(old, round=2, parent=head.record, optimizer_state=memory)
+    service.state.commit_round(store_record(added), service.term)
+    package, _ = service.models.put([b"code"])
+    service.state.add_package(PackageInfo(package, 4, "code", {}, 1.0))
+    for no_model in (memory, package):
+        for part in (no_model[:9], no_model[-9:], no_model):
+            assert http.get(f"/api/v1/models?digest={part}").get_json()["models"] == []
 
 
 def test_a_download_resumes(http, small):

@@ -36,7 +36,7 @@ def test_the_best_model_is_named_beside_the_trail(http, service, session):
     assert named(http.get(path), 200) == best
     assert named(http.get(f"{path}?metric=accuracy&direction=min"), 200)["round"] == 1
     rows = [MetricRow(session, 3, "validate", ClientId("client-a"), 1, {"loss": 0.25})]
-    service.state.add_metrics(rows)
+    service.state.add_metrics(rows, service.term)
     assert named(http.get(f"{path}?metric=loss&direction=min"), 200)["round"] == 3
     assert "'f1'; there are accuracy" in named(http.get(f"{path}?metric=f1"), 404)["error"]
     assert named(http.get(f"{path}?direction=up"), 400)["details"]["field"] == "direction"
@@ -52,10 +52,9 @@ def test_what_each_client_did_is_paged(http, service, session):
     )  # fmt: skip
     assert client["validate"]["round"] == 4
     assert client["train"] is None
-    rows = [(1, {"train_seconds": 2.0, "loss": 1.0}), (2, {"loss": 0.5}), (3, {"train_seconds": 3.0})]
-    service.state.add_metrics(
-        MetricRow(session, number, "train", ClientId("client-a"), 10, metrics) for number, metrics in rows
-    )
+    trained = [(1, {"train_seconds": 2.0, "loss": 1.0}), (2, {"loss": 0.5}), (3, {"train_seconds": 3.0})]
+    rows = (MetricRow(session, number, "train", ClientId("client-a"), 10, each) for number, each in trained)
+    service.state.add_metrics(rows, service.term)
     [client] = named(http.get(f"{path}?limit=1"), 200)["clients"]
     assert client["train_seconds"] == 2.5
     rest = named(http.get(f"{path}?after={first['next']}"), 200)
@@ -102,7 +101,8 @@ def test_the_page_knows_the_best_model_of_a_session_that_has_ended_and_metrics_b
     http, service, session
 ):
     trained = {"before_accuracy": 0.125, "loss": 3.0}
-    service.state.add_metrics([MetricRow(session, 4, "train", ClientId("client-a"), 5, trained)])
+    row = MetricRow(session, 4, "train", ClientId("client-a"), 5, trained)
+    service.state.add_metrics([row], service.term)
     service.end(session, "finished", "")
     service.unfit_clients = {ClientId("client-z"): "has 5 columns"}
     assert "client-z can't take part: has 5 columns" in http.get("/").get_data(as_text=True)

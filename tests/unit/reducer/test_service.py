@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from fedn.domain.errors import NotFound, Revoked, Unavailable
+from fedn.domain.errors import InvalidModel, NotFound, Revoked, Unavailable
 from fedn.domain.identity import Member, Role
-from fedn.domain.ids import PROTOCOL_VERSION, ClientId, CombinerName, Digest, Incarnation, SessionId
+from fedn.domain.ids import (
+    PROTOCOL_VERSION,
+    ClientId,
+    CombinerName,
+    Digest,
+    Incarnation,
+    SessionId,
+    digest_of,
+)
 from fedn.domain.messages import Registration
 from fedn.ports import CombinerInfo
 from fedn.reducer.events import EventHub
@@ -54,6 +62,18 @@ async def test_gauges_count_what_there_is(service: ReducerService) -> None:
 async def test_nobody_is_assigned_where_nobody_is(service: ReducerService) -> None:
     with pytest.raises(Unavailable, match="no combiner"):
         await asyncio.to_thread(service.assign, ClientId("ann"), "", "")
+
+
+async def test_a_seed_that_is_refused_goes_unless_it_was_there_before(service: ReducerService) -> None:
+    """And nobody lists a whole bucket to know that."""
+    kept, _ = service.models.put([b"a package, maybe"])
+    service.models.digests = service.models.blobs = None  # type: ignore[assignment,method-assign]
+    for blob in (b"a package, maybe", b"no model"):
+        with pytest.raises(InvalidModel):
+            await asyncio.to_thread(service.seed_model, [blob], "", len(blob))
+    assert service.models.size(kept) == 16
+    with pytest.raises(NotFound):
+        service.models.size(digest_of(b"no model"))
 
 
 @pytest.mark.parametrize("ask", ["pause_session", "resume_session", "stop_session"])

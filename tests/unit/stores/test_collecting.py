@@ -19,7 +19,15 @@ from fedn.stores.forgetting import Forgotten, drop_session, forget_client
 from fedn.stores.memory import MemoryModels, MemoryState
 from fedn.stores.sqlite import SqliteState
 from fedn.stores.trail import verify_trail
-from fedn.testing.contracts.samples import build_trail, genesis, join_token, joining, note_of, session_info
+from fedn.testing.contracts.samples import (
+    TERM,
+    build_trail,
+    genesis,
+    join_token,
+    joining,
+    note_of,
+    session_info,
+)
 from fedn.testing.contracts.state_events import happened
 from fedn.testing.contracts.state_store import package
 
@@ -134,7 +142,7 @@ def test_no_session_can_begin_with_a_blob_that_is_just_going(state: StateStore):
 def test_nothing_is_collected_beside_a_record_that_cannot_be_read(state: StateStore, models: ModelStore):
     build_trail(state, models, rounds=1)
     models.put([b"loose"])
-    state.import_session(state.session(MNIST), [(2, digest_of(b"stored"), b"damaged")])
+    state.import_session(state.session(MNIST), [(2, digest_of(b"stored"), b"damaged")], TERM)
     with pytest.raises(Damaged, match="fedn trail verify mnist"):
         collect(state, models, later(), delete=True)
     assert digest_of(b"loose") in set(models.digests())
@@ -171,7 +179,7 @@ def test_a_damaged_session_can_be_removed_and_its_neighbours_blobs_are_safe(
     build_trail(state, models, "other", rounds=1)
     for session in (MNIST, OTHER):
         state.set_session_state(session, "failed", "", state.newest_term())
-        state.import_session(state.session(session), [(2, digest_of(b"stored"), b"damaged")])
+        state.import_session(state.session(session), [(2, digest_of(b"stored"), b"damaged")], TERM)
     before = set(models.digests())
     with pytest.raises(Damaged):
         drop_session(state, models, MNIST, later(), note_of(), later())
@@ -184,7 +192,8 @@ def test_a_forgotten_client_leaves_chains_that_verify(state: StateStore, models:
     build_trail(state, models, rounds=2)
     head = verify_trail(state, models, MNIST).head
     row = MetricRow(MNIST, 1, "train", ClientId("client-0"), 10, {"loss": 0.5})
-    state.add_metrics([row, MetricRow(MNIST, 1, "train", ClientId("client-1"), 10, {"loss": 0.25})])
+    other = MetricRow(MNIST, 1, "train", ClientId("client-1"), 10, {"loss": 0.25})
+    state.add_metrics([row, other], TERM)
     state.add_events([happened(1, client="client-0"), happened(2, lost=["client-0", "client-1"])])
     own, shared = join_token(name="ward 7"), join_token("b" * 16, uses=2, name="")
     for token in (own, shared):

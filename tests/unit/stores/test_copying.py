@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fedn.domain.errors import Conflict, StoreUnavailable
+from fedn.domain.errors import Conflict, StaleTerm, StoreUnavailable
 from fedn.domain.identity import Role
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, digest_of
 from fedn.identity.audit import verify_audit
@@ -15,6 +17,7 @@ from fedn.ports import CombinerInfo, MetricRow, ModelInfo
 from fedn.reducer.metrics import pages
 from fedn.stores.copying import COPYING, PAGE, Copied, Stores, copy_network
 from fedn.stores.files import FileModels
+from fedn.stores.holding import Lead, leading
 from fedn.stores.memory import MemoryModels, MemoryState
 from fedn.stores.retention import Rule, prune
 from fedn.stores.sqlite import SqliteState
@@ -51,7 +54,8 @@ def network(stores: Stores) -> Stores:
     state.set_session_state(OTHER, "finished", "done", term)
     prune(state, models, Rule(1), NOON, only=[OTHER])
     for number in (1, ROUNDS):
-        state.add_metrics([MetricRow(MNIST, number, "train", ClientId("a"), 10, {"loss": 1 / number})])
+        row = MetricRow(MNIST, number, "train", ClientId("a"), 10, {"loss": 1 / number})
+        state.add_metrics([row], term)
     for number, blob in enumerate((b"seed one", b"seed two")):
         state.add_model(ModelInfo(models.put([blob])[0], len(blob), "seed", "seed", 1.0 + number // 2))
     models.put([b"code"])
@@ -72,7 +76,7 @@ def everything(stores: Stores) -> list[object]:
     state, models = stores.state, stores.models
     sessions = state.sessions()
     return [
-        sessions, state.newest_term(), state.models(), state.packages(), state.combiners(),
+        sessions, state.models(), state.packages(), state.combiners(),
         *(list(state.raw_records(info.session)) for info in sessions),
         *(state.metrics(info.session) for info in sessions), list(state.pruned_marks()), state.events(),
         state.identity.tokens(), state.identity.members(), list(state.identity.raw_audit()),
@@ -106,6 +110,7 @@ def test_a_copy_is_the_same_and_so_is_the_copy_of_the_copy(kept: Stores, tmp_pat
     source, there = kept, memory()
     copied = copy_network(source, there, pages)
     assert everything(there) == everything(source)
+    assert there.state.newest_term() > source.state.newest_term()
     assert verified(source)
     assert verified(there)
     assert (copied.sessions, copied.records, copied.problems) == (2, ROUNDS + 2 + 4, [])
@@ -142,11 +147,11 @@ class Breaking(MemoryState):
         super().__init__()
         self.at = 0
 
-    def import_session(self, info, rows):
+    def import_session(self, info, rows, term):
         self.at -= 1
         if self.at == 0:
             raise StoreUnavailable("the machine went away")
-        super().import_session(info, rows)
+        super().import_session(info, rows, term)
 
 
 @pytest.mark.parametrize("at", range(1, 9))
@@ -230,3 +235,74 @@ def test_damage_is_copied_as_it_is_and_said(kept: Stores, tmp_path: Path):
     assert len(verify_trail(source.state, source.models, MNIST).problems) == 2
     assert len(verify_trail(there.state, there.models, MNIST).problems) == 2
     assert list(there.state.raw_records(MNIST)) == list(source.state.raw_records(MNIST))
+
+
+# --- who leads the target
+
+
+def test_a_copy_leads_its_target_and_writes_nothing_where_another_does(source: Stores):
+    there, asked = memory(), []
+    lease = there.state.leadership.take("a reducer", 600.0)
+    with pytest.raises(Conflict, match="a reducer leads the target"):
+        copy_network(source, there, pages)
+    assert there.state.newest_term() == lease.term
+    assert (there.state.sessions(), list(there.models.digests())) == ([], [])
+    there.state.leadership.give_up(lease)
+
+    def told(what: str, done: int, total: int) -> None:
+        asked.append(there.state.leadership.take("a reducer", 600.0).holder)
+
+    copy_network(source, there, pages, told)
+    assert "a reducer" not in asked
+    assert asked
+    assert there.state.leadership.take("a reducer", 600.0).holder == "a reducer"
+
+
+def test_a_copy_that_has_lost_the_lead_writes_nothing_more(source: Stores):
+    there, left = memory(), []
+
+    def told(what: str, done: int, total: int) -> None:
+        if what == "session mnist" and not left:
+            there.state.take_term()
+            left.append(len(there.state.raw_records(MNIST)))
+
+    with pytest.raises(StaleTerm):
+        copy_network(source, there, pages, told)
+    assert left == [PAGE]
+    assert len(there.state.raw_records(MNIST)) == PAGE
+    assert there.state.session(MNIST).state == COPYING
+
+
+def checked(lead: Lead) -> None:
+    """Check again and again, for a minute."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        lead.check()
+
+
+def test_the_lead_is_kept_until_it_is_given_up_or_taken():
+    state, renewed = MemoryState(), threading.Semaphore(0)
+    renew = state.leadership.renew
+    state.leadership.renew = lambda *args: (renew(*args), renewed.release())[0]  # type: ignore[method-assign]
+    with leading(state, 41, 0.3) as lead:
+        assert state.newest_term() == lead.term > 41
+        for _ in range(4):
+            assert renewed.acquire(timeout=60)
+        lead.check()
+        state.take_term()
+        with pytest.raises(StaleTerm, match="nothing more is written"):
+            checked(lead)
+    assert state.leadership.take("another", 600.0).holder == "another"
+
+
+def test_a_place_is_known_by_any_name(kept: Stores, tmp_path: Path):
+    alias = tmp_path / "alias"
+    alias.symlink_to(tmp_path, target_is_directory=True)
+    state, models = SqliteState(alias / "state.db"), FileModels(alias / "models")
+    before, used = everything(kept), MemoryState()
+    used.take_term()
+    for target, what in ((Stores(state, MemoryModels()), "state"), (Stores(used, models), "model")):
+        with pytest.raises(Conflict, match=rf"the target's {what} store is the source's, by another name"):
+            copy_network(kept, target, pages)
+    assert everything(kept) == before
+    state.close()

@@ -10,7 +10,7 @@ import pytest
 
 import fedn.stores.files as files
 from fedn.domain.errors import Damaged, StoreUnavailable
-from fedn.domain.ids import digest_of
+from fedn.domain.ids import Digest, digest_of
 from fedn.stores.files import STALE_SECONDS, FileModels
 from fedn.testing.contracts.model_store import ModelStoreContract, whole
 
@@ -31,6 +31,9 @@ class TestFileModels(ModelStoreContract):
     @pytest.fixture
     def store(self, root: Path) -> FileModels:
         return FileModels(root)
+
+    def spoil(self, store: FileModels, digest: Digest, blob: bytes) -> None:
+        store._path(digest).write_bytes(blob)
 
 
 def test_a_blob_lies_under_its_digest(root: Path, store: FileModels):

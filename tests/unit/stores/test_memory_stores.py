@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from fedn.domain.ids import Digest
 from fedn.stores.identity_memory import MemoryIdentity
 from fedn.stores.memory import MemoryModels, MemoryState
 from fedn.testing.contracts.identity_store import IdentityStoreContract
@@ -31,3 +32,6 @@ class TestMemoryModels(ModelStoreContract):
     @pytest.fixture
     def store(self) -> MemoryModels:
         return MemoryModels()
+
+    def spoil(self, store: MemoryModels, digest: Digest, blob: bytes) -> None:
+        store._blobs[digest] = blob

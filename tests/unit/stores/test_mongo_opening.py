@@ -13,7 +13,7 @@ from mongod import PASSWORD, ROOT, Mongod, MongoSet, replica_set, until, with_lo
 from ports import settled_port
 from pymongo import IndexModel
 
-from fedn.domain.errors import Incompatible, InvalidConfig, StoreUnavailable
+from fedn.domain.errors import Incompatible, InvalidConfig, LoginRefused, StoreUnavailable
 from fedn.domain.ids import SessionId
 from fedn.identity.authority import Authority
 from fedn.stores import open_state
@@ -136,7 +136,7 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path):
 def test_who_logs_in_wrongly_is_told_so(locked: MongoSet):
     for login in (f"{ROOT}:wrong@", "nobody:wrong@"):
         with pytest.raises(
-            InvalidConfig, match=r"refused the user .*check user, password and authSource"
+            LoginRefused, match=r"refused the user .*check user, password and authSource"
         ) as caught:
             open_state(locked.url("net", login))
         assert "wrong" not in str(caught.value)

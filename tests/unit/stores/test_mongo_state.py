@@ -23,6 +23,7 @@ from fedn.stores.mongo import MongoState
 from fedn.stores.trail import verify_trail
 from fedn.testing.contracts.audit_log import AGAIN, ONCE
 from fedn.testing.contracts.samples import (
+    TERM,
     build_trail,
     genesis,
     join_token,
@@ -86,7 +87,7 @@ def test_everything_is_there_after_reopening(url: str):
     models = MemoryModels()
     with closing(MongoState(url)) as state:
         trail = build_trail(state, models)
-        state.add_metrics([row(MNIST, 1)])
+        state.add_metrics([row(MNIST, 1)], TERM)
         before = state.session(MNIST), state.metrics(MNIST), state.take_term()
     with closing(MongoState(url)) as state:
         assert (state.session(MNIST), state.metrics(MNIST), state.take_term() - 1) == before
@@ -268,9 +269,35 @@ def test_a_record_longer_than_a_document_is_kept_byte_for_byte(store: MongoState
     assert store.record(MNIST, 1) == successor(first)
 
 
+def test_metrics_of_another_process_are_not_left_of_a_session_that_goes(
+    mongo: MongoSet, store: MongoState, rival: MongoState, first: StoredRecord
+):
+    store.set_session_state(MNIST, "finished", "", TERM)
+    some = threading.Event()
+
+    def write() -> None:
+        try:
+            for number in range(10_000):
+                rival.add_metrics([row(MNIST, number)], TERM)
+                some.set()
+        except NotFound:
+            return
+        finally:
+            some.set()
+        raise AssertionError("the session is there still")
+
+    def remove() -> None:
+        assert some.wait(60)
+        store.remove_session(MNIST)
+
+    together([write, remove])
+    with mongo.client() as client:
+        assert client[NAME]["metrics"].count_documents({}) == 0
+
+
 def test_names_of_metrics_mean_nothing_to_the_database(store: MongoState, first: StoredRecord):
     metrics = {"a.b": 1.0, "$set": 2.0, "": 3.0, "\x00": 4.0, "é": 5.0, "_id": 6.0}
-    store.add_metrics([MetricRow(MNIST, 1, "train", ClientId("a.$b\x00"), 10, metrics)])
+    store.add_metrics([MetricRow(MNIST, 1, "train", ClientId("a.$b\x00"), 10, metrics)], TERM)
     assert [dict(one.metrics) for one in store.metrics(MNIST)] == [metrics]
     assert store.forget_metrics(ClientId("a.$b\x00")) == 1
 
@@ -279,7 +306,7 @@ def test_what_no_document_holds_is_refused(store: MongoState, first: StoredRecor
     for metric in (MetricRow(MNIST, 2**64, "train", ClientId("a"), 1, {}),
                    MetricRow(MNIST, 1, "train", ClientId("\ud800"), 1, {})):  # fmt: skip
         with pytest.raises(InvalidInput, match="can't be kept"):
-            store.add_metrics([metric])
+            store.add_metrics([metric], TERM)
     assert store.metrics(MNIST) == []
 
 

@@ -20,7 +20,7 @@ from fedn.stores.memory import MemoryModels, MemoryState
 from fedn.stores.retention import RUNNING_KEEPS, Pruned, Rule, prune, told_if_pruned
 from fedn.stores.sqlite import SqliteState
 from fedn.stores.trail import verify_trail
-from fedn.testing.contracts.samples import blob_of, build_trail, genesis, session_info, successor
+from fedn.testing.contracts.samples import TERM, blob_of, build_trail, genesis, session_info, successor
 from fedn.testing.contracts.state_store import together
 
 MNIST, OTHER = SessionId("mnist"), SessionId("other")
@@ -130,7 +130,7 @@ def test_nothing_goes_on_a_guess(state: StateStore, models: ModelStore, tmp_path
         with pytest.raises(InvalidInput):
             Rule(*wrong)
     info = state.session(MNIST)
-    state.import_session(info, [(13, digest_of(b"stored"), b"damaged")])
+    state.import_session(info, [(13, digest_of(b"stored"), b"damaged")], TERM)
     with pytest.raises(Damaged, match="nothing is removed"):
         prune(state, models, Rule(1), NOON)
     assert rounds_left(models, trail) == list(range(13))
@@ -345,5 +345,5 @@ def build_long(state: StateStore, rounds: int) -> None:
         last = successor(last)
         rows.append((last.record.round, last.digest, last.raw))
     info = session_info(genesis())
-    state.import_session(info, rows)
-    state.import_session(replace(info, state="finished", head=head_of(last)), [])
+    state.import_session(info, rows, TERM)
+    state.import_session(replace(info, state="finished", head=head_of(last)), [], TERM)

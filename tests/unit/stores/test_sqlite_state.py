@@ -13,7 +13,7 @@ from fedn.stores.files import FileModels
 from fedn.stores.memory import MemoryModels
 from fedn.stores.sqlite import SqliteState
 from fedn.stores.trail import verify_trail
-from fedn.testing.contracts.samples import blob_of, build_trail, genesis, session_info, successor
+from fedn.testing.contracts.samples import TERM, blob_of, build_trail, genesis, session_info, successor
 from fedn.testing.contracts.state_store import StateStoreContract, row
 
 MNIST = SessionId("mnist")
@@ -42,7 +42,7 @@ class TestSqliteState(StateStoreContract):
 def test_everything_is_there_after_reopening(path: Path):
     store, models = SqliteState(path), MemoryModels()
     trail = build_trail(store, models)
-    store.add_metrics([row(MNIST, 1)])
+    store.add_metrics([row(MNIST, 1)], TERM)
     before = store.session(MNIST), store.metrics(MNIST), store.take_term()
     store.close()
 
