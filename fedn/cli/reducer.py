@@ -14,7 +14,7 @@ from fedn.config import ReducerSettings
 
 @click.group(name="reducer")
 def reducer() -> None:
-    """Start the reducer, the top tier: REST API, status page, control loop and model trail.
+    """Start the reducer, the top tier: REST API, web UI, control loop and model trail.
 
     Example: fedn reducer start
     """
@@ -24,7 +24,7 @@ def reducer() -> None:
 @settings_options(ReducerSettings)
 @json_option
 def start(settings_file: Path | None, as_json: bool, **given: Any) -> None:
-    """Start the reducer, the top tier: REST API, status page, control loop and model trail.
+    """Start the reducer, the top tier: REST API, web UI, control loop and model trail.
 
     Runs until Ctrl-C. A flag beats the environment (FEDN_REDUCER_…), which beats the file. With --json the
     log is one JSON object per line.

@@ -188,7 +188,7 @@ def _described(message: m.ClientMessage) -> tuple[str, dict[str, Any]]:
     match message:
         case m.Hello():
             details = {"client": message.client, "name": message.name[:64], "protocol": message.protocol}
-            return "hello_said", {"details": details | {"host": asdict(message.host)}}
+            return "hello_said", {"details": details | asdict(message.host)}
         case m.UpdateOffered(header, inline):
             details = {
                 "update_size": header.size, "inline": bool(inline), "examples": header.examples,

@@ -11,26 +11,25 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from functools import partial
 from pathlib import Path
-from typing import TypeVar, assert_never
+from typing import assert_never
 
-from fedn import plugins
 from fedn.combiner import events as ev
 from fedn.combiner import machine as mc
 from fedn.combiner.admission import Places
 from fedn.combiner.clients import Parked
 from fedn.combiner.counts import Measured, UpdateCounts
 from fedn.combiner.entrance import Entrance, Hooks
-from fedn.combiner.gauges import tell
+from fedn.combiner.intake import Intake
 from fedn.combiner.limits import Limits
-from fedn.combiner.materials import having, pin, unpin
+from fedn.combiner.materials import having
 from fedn.combiner.members import ANYBODY
+from fedn.combiner.opening import Opening
 from fedn.combiner.parts import Parts
-from fedn.combiner.runs import MAX_BEHIND, Listeners, RoundRun
-from fedn.combiner.staging import PartSum, Upload
-from fedn.combiner.uploads import Uploads, off_loop
+from fedn.combiner.runs import MAX_BEHIND, RoundRun
+from fedn.combiner.uploads import Uploads
 from fedn.combiner.validations import Validations
+from fedn.combiner.watching import Watchers
 from fedn.domain import messages as m
 from fedn.domain.errors import InvalidInput, LinkBroken, NotFound, StaleTerm, Unavailable
 from fedn.domain.gauges import Gauges
@@ -45,16 +44,15 @@ from fedn.domain.ids import (
     compatible,
     incompatible,
 )
-from fedn.domain.model import INLINE_BYTES, layout_of
 from fedn.domain.round import RoundSpec, ValidationSpec, check_deadline
 from fedn.domain.update import UpdateHeader, check_header, check_report
 from fedn.logs import Kept
-from fedn.ports import Aggregator, Buffer, ReducerLink
+from fedn.ports import Buffer, ReducerLink
 from fedn.stores.cache import ModelCache
+from fedn.tasks import Tasks
 from fedn.wire.chunks import split
 
 log = logging.getLogger("fedn.combiner")
-T = TypeVar("T")
 
 
 class Combiner:
@@ -74,7 +72,7 @@ class Combiner:
         self.name = name
         self.incarnation = Incarnation(secrets.token_hex(8))
         self.limits = limits
-        self._host, self._log = host, log
+        self._host = host
         gauges = self._gauges = Gauges()
         hooks = Hooks(self._arrived, self._said, self._left, self._expected)
         self._entrance = Entrance(name, self.incarnation, limits, gauges, hooks)
@@ -83,17 +81,17 @@ class Combiner:
         self._models = models
         self._term = 0
         self._uploads = Uploads(spool, limits, gauges, self._entrance.heard)
+        self._updates = UpdateCounts()
+        self._intake = Intake(self._uploads, self._updates, self._decide)
         self._fetches = Places(gauges, "fetches", limits.fetches_in_flight, limits.fetches_waiting,
                                limits.fetches_in_flight // 4, limits.calls_each)  # fmt: skip
         self._parked = Parked(limits, gauges)
         self._parts = Parts(limits, gauges)
         self._validations = Validations(models, reducer, limits, gauges, self._clients.send)
-        self._aggregators: dict[str, Aggregator] = {}
-        self._watchers = Listeners[m.CombinerEvent]()
-        self._updates = UpdateCounts()
+        self._opening = Opening(models)
+        self._watchers = Watchers(gauges, self._entrance.traffic, log)
         gauges.add("events", MAX_BEHIND, self._behind)
-        self._telling: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(_failed)
 
     # --- asked by the reducer ----------------------------------------------------------------------
 
@@ -102,13 +100,11 @@ class Combiner:
         if not compatible(request.protocol):
             raise incompatible("combiner", "reducer", request.protocol)
         self._adopt(request.term)
-        self._tell_gauges()
+        self._watchers.begin(self._tasks)
         with self._watchers.subscribe() as events:
             yield self._snapshot()
-            yield m.GaugesChanged(self._gauges.read())
-            yield self._entrance.traffic.everything()
-            if self._log and (lines := self._log.all()):
-                yield m.LinesLogged("", lines)
+            for measured in self._watchers.measured():
+                yield measured
             for header in self._parked:
                 yield m.ReleaseRequested(header)
             async for event in events:
@@ -242,7 +238,7 @@ class Combiner:
             Busy: too many uploads wait already; offer again.
         """
         chunks = self._entrance.members.while_admitted(who, chunks)
-        await self._uploads.receive(grant, offset, chunks, self._judge, who)
+        await self._uploads.receive(grant, offset, chunks, self._intake.judge, who)
 
     def revoke(self, members: Iterable[str]) -> None:
         """Whom the reducer has revoked, as role:member: their streams end, and they are let in no more."""
@@ -260,9 +256,7 @@ class Combiner:
     async def close(self) -> None:
         """End every stream and drop every sum."""
         self._entrance.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         for run in self._parts:
             self._close(run)
         self._validations.close()
@@ -349,15 +343,7 @@ class Combiner:
         return run
 
     def _open_part(self, spec: RoundSpec) -> RoundRun:
-        with self._models.map(spec.model) as file:
-            layout = layout_of(file)
-        if layout.digest != spec.layout:
-            raise InvalidInput("layout", "is not the base model's", "restart the reducer; this is a fault")
-        if spec.aggregator not in self._aggregators:  # looking it up reads every package's metadata
-            self._aggregators[spec.aggregator] = plugins.make("fedn.aggregators", spec.aggregator)
-        aggregator = self._aggregators[spec.aggregator]
-        pin(self._models, spec)
-        run = RoundRun(PartSum(layout, aggregator), partial(unpin, self._models, spec))
+        run = self._opening.run(spec)
         self._parts.add(spec, run)
         for client in spec.clients:
             run.watch.listed(client, trained=self._parked.drop(client, spec.session, spec.round))
@@ -409,7 +395,7 @@ class Combiner:
                 answer = m.UpdateRefused(*at, header.digest, refused.code, refused.reason)
                 self._clients.send(header.client, answer)
             case ev.FoldUpdate(header):
-                self._spawn(self._guarded(run, self._fold(run, header)))
+                self._tasks.start(self._guarded(run, self._intake.fold(run, header)))
             case ev.SendReceipt(header):
                 receipt = m.Receipt(*at, header.client, header.digest, self.name, self.incarnation, spec.part)
                 self._clients.send(header.client, receipt)
@@ -418,7 +404,7 @@ class Combiner:
             case ev.AnswerRelease():
                 pass  # read by release(), which asked
             case ev.HashSum():
-                self._spawn(self._guarded(run, self._hash(run)))
+                self._tasks.start(self._guarded(run, self._intake.hash(run)))
             case ev.AnnounceSeal(digest, size):
                 run.seal(self.name, self.incarnation, digest, size)
             case ev.AnnounceAbort(reason):
@@ -436,48 +422,10 @@ class Combiner:
         """Make room for the bytes; take those that came along, or tell the client to send them."""
         upload = self._uploads.grant(run, header)
         if inline and upload.small and upload.offset == 0 and len(inline) == header.size:
-            self._spawn(self._guarded(run, self._take(run, upload, inline)))
+            self._tasks.start(self._guarded(run, self._intake.take(run, upload, inline)))
             return
         granted = m.Granted(header.session, header.round, header.digest, upload.grant, upload.offset)
         self._clients.send(header.client, granted)
-
-    async def _take(self, run: RoundRun, upload: Upload, inline: bytes) -> None:
-        """The bytes of a small update, which came along with its offer."""
-        async with upload.lock:
-            if upload.offset == 0 and self._uploads.current(run, upload):
-                run.watch.let_in(upload.header.client)
-                upload.write(inline)
-                await self._judge(run, upload)
-
-    async def _judge(self, run: RoundRun, upload: Upload) -> None:
-        """All bytes are here: check them, and let the machine decide. The caller holds the lock.
-
-        Raises NotFound when the upload was dropped while it was checked.
-        """
-        header = upload.header
-        refused = await off_loop(upload, lambda: run.sum.verify(upload))
-        self._uploads.check(run, upload)
-        self._updates.received += 1
-        if refused:
-            self._decide(run, ev.UpdateRejected(header.client, header.digest, refused))
-        else:
-            self._decide(run, ev.UpdateVerified(header.client, header.digest))
-
-    async def _fold(self, run: RoundRun, header: UpdateHeader) -> None:
-        upload = run.sum.uploads.get(header.client)
-        if upload is None:
-            return  # the round was dropped meanwhile
-        async with upload.lock, run.folding:
-            await off_loop(upload, lambda: run.sum.fold(upload))
-        self._uploads.drop(run, header.client)
-        self._updates.folded += 1
-        run.receive(header)
-        self._decide(run, ev.UpdateFolded(header.client, header.digest))
-
-    async def _hash(self, run: RoundRun) -> None:
-        small = len(run.sum.bytes()) <= INLINE_BYTES
-        digest, size = run.sum.hash() if small else await asyncio.to_thread(run.sum.hash)
-        self._decide(run, ev.SumHashed(digest, size))
 
     async def _guarded(self, run: RoundRun, work: Coroutine[None, None, None]) -> None:
         """A fault on the data lane may have left half of something in the sum: the part is dropped."""
@@ -511,22 +459,9 @@ class Combiner:
         """Events that wait for the reducer, in the stream that is furthest behind."""
         return max(self._watchers.behind, self._parts.behind, self._validations.behind)
 
-    def _tell_gauges(self) -> None:
-        """From the first time that anybody watches."""
-        if self._telling is None:
-            telling = tell(self._gauges, self._entrance.traffic, self._log, self._watchers.publish)
-            self._telling = self._spawn(telling)
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._reap)
-        return task
-
-    def _reap(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("combiner task failed: %s", error, exc_info=error)
-
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _failed(error: BaseException) -> None:
+    log.error("combiner task failed: %s", error, exc_info=error)

@@ -19,7 +19,7 @@ class ReducerSettings(Listener):
 
     tier: ClassVar[str] = "reducer"
 
-    port: int = setting(8090, "Port of the REST API and the status page; 0 for any.", ge=0, le=65535)
+    port: int = setting(8090, "Port of the REST API and the web UI; 0 for any.", ge=0, le=65535)
     state_store: str = setting(
         "sqlite:///fedn-data/reducer/state.db",
         "Where sessions, trail and metrics are "

@@ -47,7 +47,18 @@ REST: Mapping[str, Row] = {
     "POST /api/v1/renew": EVERYBODY,  # the key that signs it says who
     # pages
     "GET /": READ,
+    "GET /network": READ,
+    "GET /network/join": RUN,
+    "GET /network/join/client.yaml": RUN,
+    "GET /combiners/<combiner>": READ,
+    "GET /clients/<client>": READ,
+    "GET /seed": READ,
+    "GET /models": READ,
+    "GET /models/<digest>": READ,
+    "GET /models/<digest>/compare/<other>": READ,
+    "GET /sessions/<session>/trail": READ,
     "GET /packages": READ,
+    "GET /packages/<digest>": READ,
     "GET /people": READ,
     "GET /start": READ,
     "GET /control": READ,
@@ -56,6 +67,8 @@ REST: Mapping[str, Row] = {
     "GET /dashboard": READ,
     "GET /sessions/<session>/why": READ,
     "GET /sessions/<session>/rounds/<int:number>/why": READ,
+    "GET /events": READ,
+    "GET /events/<int:number>": READ,
     "GET /api/": READ,
     # looking
     "GET /api/v1/whoami": _row(A, O, V, COMBINER, CLIENT),

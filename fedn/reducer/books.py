@@ -1,16 +1,20 @@
-"""A session and its stores: patient while one is out of reach, and the session's end is the last word."""
+"""A session and its stores: created there, patient while one is out of reach, its end the last word."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
+import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from fedn.domain.errors import Conflict, FednError, LinkBroken, StoreUnavailable, Unavailable
-from fedn.domain.ids import SessionId
-from fedn.ports import MetricRow, StateStore
+from fedn.domain.ids import Digest, SessionId
+from fedn.domain.plan import Plan
+from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
+from fedn.ports import MetricRow, SessionInfo, StateStore
 
 log = logging.getLogger("fedn.reducer")
 T = TypeVar("T")
@@ -19,6 +23,19 @@ RUNNING, PAUSED = "running", "paused"
 """States of a stored session that a restarted reducer goes on with."""
 PAUSE_FIRST, PAUSE_MOST = 0.1, 5.0
 """Seconds between tries."""
+
+
+def create(store: StateStore, term: int, name: str, model: Digest, size: int, plan: Plan) -> SessionInfo:
+    """Keep a new session on a seed model, with its round-0 record. Blocking."""
+    session = SessionId(f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
+    now = time.time()
+    genesis = store_record(RoundRecord(
+        session=session, round=0, parent=GENESIS_PARENT, base_model=model, model=model, model_size=size,
+        plan=plan.as_dict(), plan_digest=plan.digest, term=term, committed_at=now,
+    ))  # fmt: skip
+    info = SessionInfo(session, name[:200] or session, plan, RUNNING, "", now, head_of(genesis))
+    store.add_session(info, genesis)
+    return info
 
 
 Waiting = Callable[[str], None]

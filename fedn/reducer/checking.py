@@ -22,6 +22,7 @@ from fedn.ports import MetricRow, StateStore
 from fedn.reducer.network import Network
 from fedn.reducer.peers import Peer
 from fedn.reducer.preflight import Preflight
+from fedn.tasks import Tasks
 
 log = logging.getLogger("fedn.reducer")
 
@@ -53,7 +54,7 @@ class Checking:
         self._state = Preflight()
         self._network: Network = {}
         self._closed = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._timer: asyncio.TimerHandle | None = None
         self._wait: asyncio.TimerHandle | None = None
 
@@ -86,9 +87,7 @@ class Checking:
     def _ask(self) -> None:
         self._state, asks = self._state.to_ask(self._network)
         for combiner, clients in asks.items():
-            task = asyncio.create_task(self._asked(combiner, clients))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._asked(combiner, clients))
         if asks and self._state.together and self._wait is None:
             self._wait = asyncio.get_running_loop().call_later(TOGETHER_SECONDS, self._hurry)
 
@@ -140,12 +139,11 @@ class Checking:
         self._closed = True
         for timer in filter(None, (self._timer, self._wait)):
             timer.cancel()
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     async def close(self) -> None:
         self.stop()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
 
 def _answers(event: m.ValidationEvent) -> TypeGuard[m.ModelValidated | m.ClientFailed]:

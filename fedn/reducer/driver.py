@@ -38,6 +38,7 @@ from fedn.reducer.peers import paused
 from fedn.reducer.records import ack_from_record, settle_from_record
 from fedn.reducer.timing import COMMITTING, REDUCING, RoundTimes
 from fedn.reducer.validating import Asking, Find, Subject, Validating
+from fedn.tasks import Tasks
 
 log = logging.getLogger("fedn.reducer")
 
@@ -92,7 +93,7 @@ class SessionDriver:
             info.session, info.plan, self._aggregator.mergeable, state, find, self._check_spec, self._tell,
             hindrances=self._hindrances, changed=self._checked,
         )  # fmt: skip
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._timer: asyncio.TimerHandle | None = None
         self.ended = asyncio.Event()
 
@@ -187,8 +188,7 @@ class SessionDriver:
 
     async def settle_down(self) -> None:
         """After the end: let the last acknowledgements go out."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._tasks.settle()
 
     async def close(self) -> None:
         """Stop without ending the session: a restarted reducer goes on with it."""
@@ -197,9 +197,7 @@ class SessionDriver:
             self._timer.cancel()
         self._times.close()
         await self._eligible.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     # --- machine -------------------------------------------------------------------------------------
 
@@ -465,17 +463,12 @@ class SessionDriver:
 
         It is None where the machine waits for nothing: whoever misses what is told asks again.
         """
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._reap, fault))
-        return task
+        return self._tasks.start(work, partial(self._task_failed, fault))
 
-    def _reap(self, fault: Fault | None, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("session task failed: %s", error, exc_info=error, extra={"session": self.session})
-            if fault:
-                self._decide(fault(f"internal fault: {error}"))
+    def _task_failed(self, fault: Fault | None, error: BaseException) -> None:
+        log.error("session task failed: %s", error, exc_info=error, extra={"session": self.session})
+        if fault:
+            self._decide(fault(f"internal fault: {error}"))
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -1,4 +1,4 @@
-"""What happens, as numbered events for people: the status page, `fedn session watch`, dashboards.
+"""What happens, as numbered events for people: the web UI, `fedn session watch`, dashboards.
 
 The control loop observes; HTTP threads read (`rest_events`), and `event_keeping` writes to the state store.
 All readers share one bounded ring and hold only their place in it, so that a slow one costs nothing and can't

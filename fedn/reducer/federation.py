@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from fedn import plugins
 from fedn.domain import messages as m
-from fedn.domain.errors import Conflict, NotFound, Revoked, StaleTerm, Unavailable
+from fedn.domain.errors import Conflict, Revoked, StaleTerm, Unavailable
 from fedn.domain.gauges import Gauges
 from fedn.domain.identity import Role
 from fedn.domain.ids import (
@@ -31,26 +30,24 @@ from fedn.domain.ids import (
     incompatible,
 )
 from fedn.domain.plan import Plan
-from fedn.domain.round import GENESIS_PARENT, RoundRecord, head_of, store_record
 from fedn.domain.update import UpdateHeader
 from fedn.ports import Buffer, CombinerInfo, Dial, ModelStore, Observed, Observer, SessionInfo, StateStore
-from fedn.reducer.books import PAUSED, RUNNING, Books, logged
+from fedn.reducer.assignments import Assignments
+from fedn.reducer.books import PAUSED, RUNNING, Books, create, logged
 from fedn.reducer.draining import Draining
 from fedn.reducer.driver import SessionDriver
 from fedn.reducer.inquiries import Inquiries, Inquiry, Question
 from fedn.reducer.log_book import LogBook
 from fedn.reducer.moves import Moves
-from fedn.reducer.network import Network, NetworkView, Station, choose_combiner
+from fedn.reducer.network import Network, NetworkView, Station
 from fedn.reducer.peers import Hooks, Peer, longest_gone
 from fedn.reducer.planning import check as check_plan
 from fedn.reducer.records import ack_from_record, settle_from_record
 from fedn.reducer.retelling import about
+from fedn.tasks import Tasks
 
 log = logging.getLogger("fedn.reducer")
-T = TypeVar("T")
 
-MAX_EXPECTED = 10_000
-"""Clients that were sent to a combiner and have not appeared there yet; of more, the first are forgotten."""
 MAX_ENDED = 256
 """Sessions that have ended of which it is remembered who could not take part."""
 GATHER_SECONDS = 0.02
@@ -95,7 +92,6 @@ class Reducer:
         self.gauges = Gauges()
         self.gauges.add("sessions", limits.max_sessions, lambda: len(self._sessions))
         self.gauges.add("combiners", limits.max_combiners, lambda: len(self._peers))
-        self.gauges.add("assignments", MAX_EXPECTED, lambda: len(self._expected))
         self.view = NetworkView(0, ())
         self.deposed = asyncio.Event()
         self._dial = dial
@@ -107,18 +103,18 @@ class Reducer:
         self._peers: dict[CombinerName, Peer] = {}
         self._sessions: dict[SessionId, SessionDriver] = {}
         self._unfit: dict[SessionId, Mapping[ClientId, str]] = {}
-        self._expected: dict[ClientId, CombinerName] = {}
+        self._assignments = Assignments(self.gauges)
         self._early: dict[SessionId, dict[tuple[ClientId, int], tuple[CombinerName, UpdateHeader]]] = {}
         self._behind: list[tuple[CombinerName, UpdateHeader]] = []
         self.inquiries = Inquiries(state, models, observer, self._peers)
         self._starting: dict[SessionId, asyncio.Task[Exception | None]] = {}
         self._one_start = asyncio.Lock()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks(_failed)
         self._changed = asyncio.Event()
         self._gathering: asyncio.TimerHandle | None = None
         self._moves = Moves(self._peers, observer)
         self._log_book = LogBook()
-        self._draining = Draining(state, self._peers, self._drains, self._spawn)
+        self._draining = Draining(state, self._peers, self._drains, self._tasks.start)
 
     async def start(self, term: int = 0) -> None:
         """Lead in ``term``, or in the next one: look for the combiners known from before, and go on with
@@ -135,7 +131,7 @@ class Reducer:
             at = (combiner.registered_at, combiner.drained_at)
             self._add_peer(combiner.combiner, combiner.address, *at)
         if unfinished:
-            self._spawn(self._resume(unfinished))
+            self._tasks.start(self._resume(unfinished))
 
     def _stored(self) -> tuple[Sequence[SessionInfo], Sequence[CombinerInfo]]:
         """What is known from before: sessions, and combiners that are members, the newest last."""
@@ -159,7 +155,7 @@ class Reducer:
 
     def _begin(self, info: SessionInfo) -> asyncio.Task[Exception | None]:
         """Run a session in a task of its own: one that can't go on must not keep the others."""
-        task = self._starting[info.session] = self._spawn(self._begun(info))
+        task = self._starting[info.session] = self._tasks.start(self._begun(info))
         task.add_done_callback(lambda _: self._starting.pop(info.session, None))
         return task
 
@@ -191,9 +187,7 @@ class Reducer:
         if self._gathering:
             self._gathering.cancel()
         self._moves.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
         await self.inquiries.close()
         for session in list(self._sessions.values()):
             await session.close()
@@ -247,11 +241,7 @@ class Reducer:
         check_id("client", client)
         places = (session.place_of(client) for session in self._sessions.values())
         place = next(filter(None, places), "")
-        chosen = choose_combiner(self.view, self._expected, client, prefer, avoid, place)
-        self._expected[client] = CombinerName(chosen.combiner)
-        while len(self._expected) > MAX_EXPECTED:
-            self._expected.pop(next(iter(self._expected)))
-        return m.Assignment(CombinerName(chosen.combiner), chosen.address)
+        return self._assignments.assign(self.view, client, prefer, avoid, place)
 
     async def fetch_model(self, request: m.FetchRequest) -> AsyncIterator[Buffer]:
         for chunk in self.models.read(request.digest, request.offset):
@@ -263,12 +253,12 @@ class Reducer:
         """A combiner was revoked: it is lost at once, and can't come back under this name."""
         self._put_out.add(combiner)
         if peer := self._peers.pop(combiner, None):
-            self._spawn(peer.put_out())
+            self._tasks.start(peer.put_out())
 
     def redial(self) -> None:
         """Speak with every combiner over new links: the certificate that we show has changed."""
         for peer in self._peers.values():
-            self._spawn(peer.redial())
+            self._tasks.start(peer.redial())
 
     # --- asked by people -------------------------------------------------------------------------------
 
@@ -288,8 +278,7 @@ class Reducer:
     def _drains(self, peer: Peer) -> None:
         self._publish()
         if peer.drained_at:
-            for client in [client for client, at in self._expected.items() if at == peer.name]:
-                del self._expected[client]
+            self._assignments.forget(peer.name)
         self._moves.draining(peer)
 
     async def start_session(self, name: str, model: Digest, size: int, plan: Plan) -> SessionInfo:
@@ -307,14 +296,7 @@ class Reducer:
         running = [s for s, driver in self._sessions.items() if not driver.ended.is_set()]
         if len(self._starting.keys() | running) >= self._limits.max_sessions:
             raise Conflict(f"{len(running)} sessions are running (max_sessions); stop one first")
-        session = SessionId(f"s-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(3)}")
-        now = time.time()
-        genesis = store_record(RoundRecord(
-            session=session, round=0, parent=GENESIS_PARENT, base_model=model, model=model, model_size=size,
-            plan=plan.as_dict(), plan_digest=plan.digest, term=self._term, committed_at=now,
-        ))  # fmt: skip
-        info = SessionInfo(session, name[:200] or session, plan, RUNNING, "", now, head_of(genesis))
-        await asyncio.to_thread(self.state.add_session, info, genesis)
+        info = await asyncio.to_thread(create, self.state, self._term, name, model, size, plan)
         self._observer.observe(Observed("session_started", about(info, info.head.round, info.head.model)))
         return info
 
@@ -382,7 +364,7 @@ class Reducer:
         await driver.start(self._network)
         for combiner, header in self._early.pop(info.session, {}).values():
             driver.release_requested(combiner, header)
-        self._spawn(self._forget_when_ended(driver))
+        self._tasks.start(self._forget_when_ended(driver))
 
     async def _forget_when_ended(self, driver: SessionDriver) -> None:
         await driver.ended.wait()
@@ -408,7 +390,7 @@ class Reducer:
         grace = self._limits.combiner_grace
         peer = Peer(name, address, self._term, self._dial, grace, hooks, seen, drained_at)
         self._peers[name] = peer
-        self._spawn(peer.run())
+        self._tasks.start(peer.run())
         self._publish()
         return peer
 
@@ -431,8 +413,7 @@ class Reducer:
         self._publish()
         network = self._network()
         for station in network.values():
-            for client in station.clients & self._expected.keys():
-                del self._expected[client]
+            self._assignments.arrived(station.clients)
         for session in list(self._sessions.values()):
             self._guard(session, partial(session.network_changed, network))
         self._changed.set()
@@ -446,7 +427,7 @@ class Reducer:
     def _came_up(self, combiner: CombinerName, station: Station) -> None:
         self._moves.up(combiner, station.incarnation, len(station.clients))
         if peer := self._peers.get(combiner):
-            self._spawn(peer.tell_draining())
+            self._tasks.start(peer.tell_draining())
         self._combiner_up(combiner, station)
 
     def _combiner_up(self, combiner: CombinerName, station: Station) -> None:
@@ -455,7 +436,7 @@ class Reducer:
         for session, number in sorted({(held.session, held.round) for held in station.held}):
             if session not in known:
                 peer = self._peers.get(combiner)
-                self._spawn(
+                self._tasks.start(
                     ack_from_record(self.state, self._term, peer, station.incarnation, session, number)
                 )
 
@@ -476,7 +457,7 @@ class Reducer:
         elif driver is not None:
             self._guard(driver, partial(driver.release_requested, combiner, header))
         else:
-            self._spawn(settle_from_record(self.state, self._term, self._peers.get(combiner), header))
+            self._tasks.start(settle_from_record(self.state, self._term, self._peers.get(combiner), header))
 
     def _guard(self, session: SessionDriver, tell: Callable[[], None]) -> None:
         """What goes wrong in one session's decision ends that session, and nothing else."""
@@ -490,24 +471,6 @@ class Reducer:
         log.error("another reducer has taken over: %s", error.message)
         self.deposed.set()
 
-    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._reap)
-        return task
 
-    def _reap(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            log.error("reducer task failed: %s", error, exc_info=error)
-
-
-def newest_seed(state: StateStore) -> Digest:
-    """The seed model that was added last. Raises NotFound."""
-    seeds = [info for info in state.models() if info.origin == "seed"]
-    if not seeds:
-        raise NotFound("there is no seed model yet; add one with `fedn model seed FILE`")
-    return seeds[0].digest
-
-
-__all__ = ["RUNNING", "Limits", "Reducer", "newest_seed"]
+def _failed(error: BaseException) -> None:
+    log.error("reducer task failed: %s", error, exc_info=error)

@@ -25,6 +25,7 @@ from fedn.reducer.merging import read_inline
 from fedn.reducer.metrics import summary, whole_rounds
 from fedn.reducer.validating import Answers, Asking, Subject, gather
 from fedn.stores.retention import told_if_pruned
+from fedn.tasks import Tasks
 
 if TYPE_CHECKING:
     from fedn.reducer.peers import Peer
@@ -94,7 +95,7 @@ class Inquiries:
         self._observer = observer
         self._peers = peers
         self._all: dict[str, _Running] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
 
     async def start(self, session: SessionId, question: Question, term: int) -> Inquiry:
         """Ask every client that may take part in the session and is here.
@@ -116,9 +117,7 @@ class Inquiries:
         made = _Running(session, question.kind, subject, asked, self._tell)
         self._all[made.id] = made
         self._tell("inquiry_started", made, clients=len(asked))
-        task = asyncio.create_task(self._run(made, Asking(session, info.plan, term, package_size)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._run(made, Asking(session, info.plan, term, package_size)))
         return made.form()
 
     def of(self, session: SessionId) -> list[Inquiry]:
@@ -134,9 +133,7 @@ class Inquiries:
         return made.form()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.close()
 
     # --- inside ----------------------------------------------------------------------------------------
 

@@ -95,6 +95,11 @@ def _session(how: str) -> Callable[[Fields], str]:
     return lambda fields: f"Session {fields['session']} {how}{_because(fields)}."
 
 
+def _waiting(fields: Fields) -> str:
+    what = f"Round {fields['round']}" if "round" in fields else f"Session {fields['session']}"
+    return f"{what} waits{_because(fields)}."
+
+
 def _session_started(fields: Fields) -> str:
     name = f" ({fields['name']})" if fields.get("name") else ""
     return (
@@ -236,7 +241,7 @@ EVENTS: Mapping[str, _Kind] = {
     "session_failed": _Kind(_session("has failed"), "error"),
     "session_cancelled": _Kind(_session("was stopped")),
     "round_opened": _Kind(_round_opened),
-    "waiting": _Kind(lambda fields: f"Round {fields['round']} waits{_because(fields)}.", "warning"),
+    "waiting": _Kind(_waiting, "warning"),
     "update_received": _Kind(_update_received),
     "client_progress": _Kind(_client_progress),
     "round_committed": _Kind(

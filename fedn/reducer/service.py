@@ -23,7 +23,7 @@ from fedn.domain.messages import Assignment, Registration
 from fedn.domain.plan import Plan
 from fedn.ports import Buffer, ModelInfo, ModelStore, Observed, SessionInfo, StateStore
 from fedn.reducer.events import EventHub
-from fedn.reducer.federation import Reducer, newest_seed
+from fedn.reducer.federation import Reducer
 from fedn.reducer.inquiries import Inquiry, Question
 from fedn.reducer.inspecting import check_seed
 from fedn.reducer.network import NetworkView
@@ -115,7 +115,7 @@ class ReducerService:
 
     def start_session(self, name: str, model: str, plan: Plan) -> SessionInfo:
         """Start a session on the model with this digest, or the newest seed model if it is ''."""
-        digest = check_digest("model", model) if model else newest_seed(self.state)
+        digest = check_digest("model", model) if model else _newest_seed(self.state)
         with told_if_pruned(self.state, digest):
             size = self.models.size(digest)
         return self._command(self._reducer.start_session(name, digest, size, plan))
@@ -174,6 +174,14 @@ class ReducerService:
         finally:
             self._asked.discard(asked)
             self._inbox.release()
+
+
+def _newest_seed(state: StateStore) -> Digest:
+    """The seed model that was added last. Raises NotFound."""
+    seeds = [info for info in state.models() if info.origin == "seed"]
+    if not seeds:
+        raise NotFound("there is no seed model yet; add one with `fedn model seed FILE`")
+    return seeds[0].digest
 
 
 class _Incoming:

@@ -106,13 +106,10 @@ class Tally:
 
     def _settle(self, last: int) -> None:
         """Rounds up to ``last`` are over; they are not read again."""
-        stored = self._state.records(self._session, after=self._through, limit=RECORDS_AT_ONCE)
         rows, following = whole_rounds(self._state, self._session, self._through, ROWS_AT_ONCE)
-        reached = [item.record.round for item in stored[-1:]]
-        upto = min([last, *reached] if following is None else [last, following, *reached])
-        for item in stored:
-            if item.record.round <= upto:
-                self._settled.count(item.record)
+        upto = min(last, self._through + RECORDS_AT_ONCE, last if following is None else following)
+        for item in self._state.records(self._session, after=self._through, limit=upto - self._through):
+            self._settled.count(item.record)
         rows = [row for row in rows if row.round <= upto]
         self._settled.note(rows)
         self._note(rows)
@@ -122,9 +119,11 @@ class Tally:
         present = self._settled.copy()
         for item in self._state.records(self._session, after=self._through, limit=OPEN_ROUNDS + 1):
             present.count(item.record)
-        rows, _ = whole_rounds(self._state, self._session, self._through, ROWS_AT_ONCE)
-        present.note(rows)
-        self._note(rows)
+        following: int | None = self._through
+        while following is not None:
+            rows, following = whole_rounds(self._state, self._session, following, ROWS_AT_ONCE)
+            present.note(rows)
+            self._note(rows)
         self._present = present
 
     def _note(self, rows: Iterable[MetricRow]) -> None:
@@ -187,7 +186,7 @@ class Tallies:
         self._lock = Lock()
         self._kept: OrderedDict[SessionId, Tally] = OrderedDict()
         self._lines: OrderedDict[str, dict[str, Any]] = OrderedDict()
-        self._newest: OrderedDict[tuple[SessionId, int], dict[str, float]] = OrderedDict()
+        self._newest: OrderedDict[tuple[SessionId, int], dict[int, dict[str, float]]] = OrderedDict()
 
     def of(self, info: SessionInfo) -> Tally:
         """A session's, with a piece more of it read if there is more."""
@@ -216,20 +215,27 @@ class Tallies:
         at = [float(line["committed_at"]) for line in lines if line["round"] > 0 or info.head.round == 1]
         return median([max(0.0, later - earlier) for earlier, later in pairwise(at)] or [0.0])
 
-    def newest(self, info: SessionInfo) -> tuple[str, float] | None:
-        """The plan's metric (else accuracy, else any) as the clients last validated it: name and mean."""
+    def newest(self, info: SessionInfo) -> tuple[str, int, float] | None:
+        """The plan's metric (else accuracy, else any) as clients last validated it: name, round and mean."""
+        if _runs(info) or info.session in self._kept:
+            means = self.of(info).means(TaskKind.VALIDATE)
+        else:
+            means = self._last_means(info)
+        last = max(means, default=-1)
+        name = chief(means.get(last, ()), metric_of(info.plan))
+        return (name, last, means[last][name]) if name else None
+
+    def _last_means(self, info: SessionInfo) -> dict[int, dict[str, float]]:
+        """Of the last rounds of a session that has ended, and that nobody looks at."""
         key = (info.session, info.head.round)
-        found = self._newest.get(key)
-        if found is None:
+        if (found := self._newest.get(key)) is None:
             rows, _ = whole_rounds(self._state, info.session, max(-1, info.head.round - OPEN_ROUNDS))
             validated = [row for row in rows if row.kind == TaskKind.VALIDATE]
             last = max((row.round for row in validated), default=-1)
             of_last = bands(row for row in validated if row.round == last).get(TaskKind.VALIDATE, {})
-            found = {name: band.mean for name, band in of_last.items()}
-            if not _runs(info):
-                self._keep(self._newest, key, found)
-        name = chief(found, metric_of(info.plan))
-        return (name, found[name]) if name else None
+            found = {last: {name: band.mean for name, band in of_last.items()}}
+            self._keep(self._newest, key, found)
+        return found
 
     def _keep(self, kept: OrderedDict[Any, Any], key: Any, value: Any) -> None:
         with self._lock:

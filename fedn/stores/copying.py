@@ -78,8 +78,7 @@ def copy_network(source: Stores, target: Stores, metrics: Metrics, told: Told = 
         for info in reversed(source.state.sessions()):  # oldest first, so that they are listed alike
             with suppress(NotFound):  # removed meanwhile
                 copying.session(info)
-                for rows in metrics(source.state, info.session):
-                    target.state.add_metrics(rows, lead.term)
+                copying.metrics(info.session, metrics)
         copying.marks()  # again: some may have been made meanwhile
         copying.events()
         return copying.report
@@ -210,6 +209,14 @@ class _Copying:
                 break
         target.import_session(info, [], self._lead.term)
         self.report.sessions += 1
+
+    def metrics(self, session: SessionId, pages: Metrics) -> None:
+        """Those of rounds whose records are there; who began another round may not get to commit it."""
+        last = self._target.state.session(session).head.round
+        for rows in pages(self._source.state, session):
+            if rows and rows[0].round > last:
+                return
+            self._target.state.add_metrics([row for row in rows if row.round <= last], self._lead.term)
 
     def _begin(self, info: SessionInfo) -> int:
         """The last round that is there; the session itself is there afterwards."""

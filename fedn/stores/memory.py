@@ -104,6 +104,10 @@ class MemoryState:
                 info = replace(info, head=head_of(stored))
                 self._sessions[record.session] = info
                 self._pruned.pop(record.model, None)
+                metrics = self._metrics[record.session]
+                keys = [key[1:] for key in metrics if key[0] == record.round]
+                for key in rules.left_behind(stored, keys):
+                    del metrics[record.round, *key]
             elif (record.round, stored.digest, stored.raw) not in rows:
                 rules.refuse_commit(stored, info.head)
             return info.head

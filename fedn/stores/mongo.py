@@ -13,7 +13,7 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from bson import ObjectId
-from pymongo import ReplaceOne
+from pymongo import DeleteOne, ReplaceOne
 
 from fedn.domain.ids import ClientId, Digest, SessionId
 from fedn.domain.round import Head, StoredRecord, head_of
@@ -112,11 +112,20 @@ class MongoState:
             )
             if moved.matched_count:
                 self._records.add(stored, work)
+                self._drop_left_behind(stored, work)
                 self._database["pruned"].delete_one({"_id": head.model}, session=work)
                 return head
             return self._settle_repeat(stored, work)
 
         return self._database.transaction(commit)
+
+    def _drop_left_behind(self, stored: StoredRecord, work: Work) -> None:
+        of_round = {"session": stored.record.session, "round": stored.record.round}
+        found = self._database["metrics"].find(of_round, {"kind": 1, "client": 1, "_id": 0}, session=work)
+        keys = rules.left_behind(stored, [(one["kind"], one["client"]) for one in found])
+        if keys:
+            gone = [DeleteOne({**of_round, "kind": kind, "client": client}) for kind, client in keys]
+            self._database["metrics"].bulk_write(gone, ordered=False, session=work)
 
     def _settle_repeat(self, stored: StoredRecord, work: Work) -> Head:
         """The head did not move: either these very bytes are in the trail already, or it is a conflict."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NoReturn, TypeAlias
 
 from fedn.domain.canonical import canonical_json
 from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound, StaleTerm, TrailConflict
@@ -17,6 +17,8 @@ CHUNK_BYTES = 2**20
 """The largest chunk that a model store's read() yields."""
 PUT_AGAIN = "put the same file again, from a backup or wherever it came from: fedn model seed FILE"
 """What heals a damaged model."""
+Key: TypeAlias = tuple[str, str]
+"""A round's metrics are told apart by (kind, client)."""
 
 
 def check_genesis(info: SessionInfo, genesis: StoredRecord) -> None:
@@ -114,6 +116,16 @@ def chunks_of(view: memoryview, offset: int) -> Iterator[memoryview]:
     """``view`` from ``offset`` on, in pieces of at most CHUNK_BYTES."""
     for start in range(offset, len(view), CHUNK_BYTES):
         yield view[start : start + CHUNK_BYTES]
+
+
+def left_behind(stored: StoredRecord, keys: Iterable[Key]) -> list[Key]:
+    """Which metrics of a round that is being committed are of clients that don't count in it.
+
+    A leader that ended between a round's metrics and its record leaves them; the round is run again, perhaps
+    without those clients.
+    """
+    counted = {contributor.client for contributor in stored.record.contributors}
+    return [key for key in keys if key[1] not in counted]
 
 
 def refuse_commit(stored: StoredRecord, head: Head) -> NoReturn:

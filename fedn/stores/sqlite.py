@@ -110,6 +110,7 @@ class SqliteState:
             )
             if moved.rowcount:
                 _insert(connection, stored)
+                _drop_left_behind(connection, stored)
                 _unmark(connection, [head.model])
                 return head
             return _settle_repeat(connection, stored)
@@ -299,6 +300,16 @@ def _insert(connection: sqlite3.Connection, stored: StoredRecord) -> None:
     connection.execute(
         "INSERT INTO records VALUES (?, ?, ?, ?)",
         (stored.record.session, stored.record.round, stored.digest, stored.raw),
+    )
+
+
+def _drop_left_behind(connection: sqlite3.Connection, stored: StoredRecord) -> None:
+    place = stored.record.session, stored.record.round
+    query = "SELECT kind, client FROM metrics WHERE session = ? AND round = ?"
+    keys = rules.left_behind(stored, connection.execute(query, place).fetchall())
+    connection.executemany(
+        "DELETE FROM metrics WHERE session = ? AND round = ? AND kind = ? AND client = ?",
+        [(*place, *key) for key in keys],
     )
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from package_files import write
-from pages import chromium_path
+from pages import Gates, chromium_path
 from ports import settled_port
 from sdk_clients import until
 
@@ -18,6 +18,8 @@ from fedn.sandbox.digits import seed_model
 from fedn.sandbox.processes import Sandbox
 
 PATIENCE_MS = 30_000
+HELD = f"{Path(__file__).with_name('held_digits.py')}:app"
+CLIENTS = 3
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +28,7 @@ def chromium() -> Iterator[object]:
     if (path := chromium_path()) is None:
         pytest.skip("no Chromium here: install it (Debian: apt install chromium) to run the browser tests")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    api.expect.set_options(timeout=PATIENCE_MS)
     with api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
@@ -93,11 +96,21 @@ def window(chromium) -> Iterator[object]:
         assert one.astray == []
 
 
-@pytest.fixture
-def empty(tmp_path: Path) -> Iterator[Sandbox]:
-    """A reducer and two combiners, without clients, models or sessions."""
-    with Sandbox(tmp_path / "network", 2, 0, settled_port()) as running:
-        yield running
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gates]:
+    """A reducer and two combiners, without clients, models or sessions. Its clients train behind gates.
+
+    ``sandbox.start_client`` starts the first to third of three.
+    """
+    folder = tmp_path_factory.mktemp("empty")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FEDN_TEST_DIR", str(folder))
+        with Sandbox(folder / "network", 2, 0, settled_port(), app=HELD) as running:
+            running.clients = CLIENTS
+            gates = Gates(running, folder)
+            until(lambda: len(gates.network.status()["combiners"]) == 2)
+            with gates.network:
+                yield gates
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ from pages import live
 from fedn.identity.roles import REST
 
 AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-OWN_WAY = {"/login", "/api/", "/metrics", "/favicon.ico", "/healthz", "/readyz"}
+OWN_WAY = {
+    "/login", "/api/", "/metrics", "/favicon.ico", "/healthz", "/readyz", "/network/join/client.yaml",
+}  # fmt: skip
 """No pages of ours, or not to be had in a network without identity."""
 
 

@@ -1,10 +1,19 @@
-"""What browser tests wait for on any page of the reducer."""
+"""What browser tests do and wait for on any page of the reducer."""
 
 from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+import fedn
+from fedn.sandbox.processes import Sandbox
+
+OFTEN = 150
+"""Presses of the Tab key after which a field counts as out of reach."""
 
 
 def chromium_path() -> str | None:
@@ -18,3 +27,67 @@ def live(page: Any) -> None:
     from playwright.sync_api import expect
 
     expect(page.locator("#link")).to_have_text(re.compile("^live"))
+
+
+def mark(page: Any) -> Callable[[], bool]:
+    """Put a mark on the page; returns whether it is still there, so that nothing was loaded anew."""
+    page.evaluate("window.__mark = 1")
+    return lambda: bool(page.evaluate("window.__mark === 1"))
+
+
+def forgive(view: Any, *words: str) -> None:
+    """Take out of a window's errors what a test brought about on purpose: those with one of the words."""
+    view.errors[:] = [error for error in view.errors if not any(word in error for word in words)]
+
+
+def tab_to(page: Any, selector: str) -> Any:
+    """Press Tab until the element has the focus; returns it."""
+    wanted = page.locator(selector)
+    for _ in range(OFTEN):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("one => one === document.activeElement"):
+            return wanted
+    raise AssertionError(f"{selector} is not reached by the Tab key")
+
+
+def newest_round(page: Any) -> int:
+    """The newest round in a session page's table; 0 if there is none."""
+    first = page.locator("#rounds tbody tr:first-child td:first-child")
+    return int(first.inner_text().replace(",", "")) if first.count() else 0
+
+
+def later_rounds(page: Any, more: int = 2) -> None:
+    """Wait until the session's page has so many more rounds than now."""
+    wanted = newest_round(page) + more
+    page.wait_for_function(
+        """wanted => {
+          const first = document.querySelector("#rounds tbody tr:first-child td:first-child");
+          return first && Number(first.textContent.replaceAll(",", "")) >= wanted;
+        }""",
+        arg=wanted,
+    )
+
+
+@dataclass
+class Gates:
+    """A sandbox of `held_digits.py`, and which of its clients may train."""
+
+    sandbox: Sandbox
+    folder: Path
+    network: fedn.Network = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.network = fedn.Network(self.sandbox.url)
+
+    def open(self, *names: object) -> None:
+        """These clients (by index, or "all") may train, no others."""
+        for name in names:
+            (self.folder / f"gate-{name}").touch()
+        for gate in self.folder.glob("gate-*"):
+            if gate.name not in {f"gate-{name}" for name in names}:
+                gate.unlink()
+
+    def gauge(self, name: str) -> int:
+        """What a gauge of the reducer stands at."""
+        [value] = [one["value"] for one in self.network.status()["gauges"] if one["name"] == name]
+        return int(value)

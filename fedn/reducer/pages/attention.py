@@ -24,6 +24,7 @@ from fedn.ports import SessionInfo
 from fedn.reducer.network import CombinerView, NetworkView
 from fedn.reducer.network_forms import about_combiner, places_of
 from fedn.reducer.pages.frame import ago, counted, duration, moment
+from fedn.reducer.pages.places import place
 from fedn.reducer.why_words import because
 
 FORGOTTEN_SECONDS = 7 * 86_400.0
@@ -55,7 +56,7 @@ def of_network(network: NetworkView, now: float) -> Iterator[Concern]:
         if not combiner.live and now - (combiner.seen_at or now) < FORGOTTEN_SECONDS:
             yield _lost(combiner, places)
         elif combiner.live and combiner.drained_at:
-            yield _draining(combiner, places)
+            yield _draining(combiner, places, now)
     yield from _full("the reducer", network.gauges)
     for combiner in network.combiners:
         yield from _full(combiner.combiner, combiner.gauges)
@@ -71,12 +72,15 @@ def _lost(combiner: CombinerView, places: dict[ClientId, CombinerName]) -> Conce
     )  # fmt: skip
 
 
-def _draining(combiner: CombinerView, places: dict[ClientId, CombinerName]) -> Concern:
-    still = f"{counted(len(combiner.clients), 'client')} still there" if combiner.clients else "empty by now"
+def _draining(combiner: CombinerView, places: dict[ClientId, CombinerName], now: float) -> Concern:
+    count, spent = len(combiner.clients), duration(now - combiner.drained_at)
+    still = (
+        f"{counted(count, 'client')} {'is' if count == 1 else 'are'} still there" if count else "it is empty"
+    )
     return Concern(
         f"{combiner.combiner} is being drained",
-        f"It gets no more clients, since {ago(combiner.drained_at)}; {still}{_whereabouts(combiner, places)}.",
-        "" if combiner.clients else "It may be stopped now, or undrained to have clients again.",
+        f"It gets no more clients, for {spent} now; {still}{_whereabouts(combiner, places)}.",
+        "" if count else "It may be stopped now, or undrained to have clients again.",
         links=_to(combiner),
     )  # fmt: skip
 
@@ -86,7 +90,7 @@ def _whereabouts(combiner: CombinerView, places: dict[ClientId, CombinerName]) -
     had = about_combiner(combiner, places)["had"]
     if not had["count"]:
         return ""
-    parts = [f"{count} moved to {place}" for place, count in sorted(had["moved"].items())]
+    parts = [f"{count} moved to {where}" for where, count in sorted(had["moved"].items())]
     if had["gone"]:
         parts.append(f"{had['gone']} {'is' if had['gone'] == 1 else 'are'} attached nowhere")
     whose = f"its {counted(had['count'], 'client')}"
@@ -96,7 +100,7 @@ def _whereabouts(combiner: CombinerView, places: dict[ClientId, CombinerName]) -
 
 
 def _to(combiner: CombinerView) -> tuple[tuple[str, str], ...]:
-    return ((combiner.combiner, url_for("page.combiner.show", combiner=combiner.combiner)),)
+    return ((combiner.combiner, place("combiner", combiner.combiner)),)
 
 
 def _full(where: str, gauges: Sequence[Gauge]) -> Iterator[Concern]:
@@ -132,9 +136,7 @@ def of_session(
 def failed(info: SessionInfo, at: float, why: Mapping[str, Any]) -> Concern:
     """A session that has failed of late."""
     to = (("Why", url_for("page.why.of_session", session=info.session)),)
-    return Concern(
-        f"{info.name} failed {ago(at)}", why["text"], _sentence(why["remedy"]), True, to
-    )
+    return Concern(f"{info.name} failed {ago(at)}", why["text"], _sentence(why["remedy"]), True, to)
 
 
 def of_certificates(settings: ReducerSettings, now: float) -> Iterator[Concern]:

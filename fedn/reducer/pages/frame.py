@@ -13,6 +13,7 @@ from time import time
 from typing import Any
 
 from flask import Blueprint, Response, g, request, send_from_directory
+from markupsafe import Markup, escape
 
 import fedn
 from fedn.config import ReducerSettings
@@ -36,11 +37,14 @@ LIBRARIES = {
 
 NAVIGATION = (
     ("page.overview.show", "Overview"),
+    ("page.network.show", "Network"),
+    ("page.models.show", "Models"),
     ("page.packages.show", "Packages"),
     ("page.start.show", "Start"),
     ("page.control.show", "Sessions"),
     ("page.charts.show", "Charts"),
     ("page.dashboard.show", "Dashboard"),
+    ("page.events.show", "Events"),
     ("page.people.show", "People"),
     ("page.docs.show", "API"),
 )
@@ -161,11 +165,19 @@ def counted(count: int, word: str, words: str = "") -> str:
     return f"{count:,} {word if count == 1 else words or word + 's'}"
 
 
+def coded(text: str) -> Markup:
+    """Words between `backticks` as code; everything is escaped."""
+    parts = (Markup("<code>{}</code>").format(part) if at % 2 else escape(part)
+             for at, part in enumerate(text.split("`")))  # fmt: skip
+    return Markup("").join(parts)
+
+
 WRITTEN: dict[str, Callable[..., str]] = {
     "moment": moment,
     "duration": duration,
     "ago": ago,
     "number": number,
     "counted": counted,
+    "coded": coded,
 }
 """Template filters."""

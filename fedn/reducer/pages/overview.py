@@ -1,4 +1,4 @@
-"""/: how the network is in one line, what needs attention, what runs, what has ended; first steps in an empty one."""
+"""/: how the network is, what needs attention, what runs and has ended; first steps in an empty network."""
 
 from __future__ import annotations
 
@@ -37,11 +37,14 @@ ROUNDS_SHOWN = 50
 """The newest ones, that a card's curve is of."""
 RECENT_SECONDS = 3600.0
 RECENT_SHOWN = 5
-RECENT_READ = 300
+RECENT_READ = 200
 FAILED_SECONDS = 86_400.0
 """So long a failed session is told among what needs attention."""
 BESTS_KEPT = 256
 WRONG = ("warning", "error")
+_ALWAYS = frozenset(name for name in events_of(WRONG) if gravity(name, {}) in WRONG) - {"waiting"}
+"""Events that always warn of something; what waits just now is told otherwise."""
+_AT_TIMES = events_of(WRONG) - _ALWAYS - {"waiting"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +167,12 @@ def failures(front: Front, sessions: Sequence[SessionInfo], now: float) -> list[
 
 def recent(front: Front, now: float) -> list[Told]:
     """Events of the last hour that warn of something, oldest first."""
-    wanted = Wanted(names=events_of(WRONG), newest=True, limit=RECENT_READ)
-    rows = [row for row in read(front.state, front.hub, wanted) if now - row.at < RECENT_SECONDS]
-    told = [Told(row, gravity(row.event, row.fields), sentence(row.event, row.fields)) for row in rows]
+    rows = dict[int, EventRow]()
+    for names in (_ALWAYS, _AT_TIMES):  # apart: many good rounds must not hide a combiner that was lost
+        wanted = Wanted(names=names, newest=True, limit=RECENT_READ)
+        rows |= {row.number: row for row in read(front.state, front.hub, wanted)}
+    late = [row for _, row in sorted(rows.items()) if now - row.at < RECENT_SECONDS]
+    told = [Told(row, gravity(row.event, row.fields), sentence(row.event, row.fields)) for row in late]
     return [one for one in told if one.gravity in WRONG]
 
 
@@ -183,10 +189,19 @@ def running(site: Site, info: SessionInfo) -> tuple[Run, list[Concern]]:
     goes_on = weight == "good" and info.state == RUNNING
     metric, values = curve_of(front.state, info)
     run = Run(
-        info, progress, why["cause"], weight, pace, pace * (info.plan.rounds - info.head.round) * goes_on,
+        info, progress, why["cause"], weight, pace,
+        _coarse(pace * (info.plan.rounds - info.head.round) * goes_on),
         metric, values, sparkline(values),
     )  # fmt: skip
     return run, list(attention.of_session(info, why, weight, progress.get("unfit", {})))
+
+
+def _coarse(seconds: float) -> float:
+    """An estimate without digits that it has no right to."""
+    unit = next(
+        (unit for least, unit in ((2 * 86_400, 3600.0), (600, 60.0), (60, 10.0)) if seconds > least), 1.0
+    )
+    return round(seconds / unit) * unit
 
 
 def curve_of(state: StateStore, info: SessionInfo) -> tuple[str, list[float]]:

@@ -16,7 +16,7 @@ WORDS = {
     "waiting": "waiting",
     "training": "training",
     "uploading": "uploading",
-    "folded": "update is in",
+    "folded": "done",
     "refused": "refused",
     "failed": "failed",
     "lost": "lost",

@@ -58,14 +58,17 @@ def routes(site: Site) -> Blueprint:
 
     @page.get("/start")
     def show() -> str:
-        """The form; with ?model= a digest to begin with, with ?like= a session whose plan to begin with."""
+        """The form; with ?model= a digest to begin with, with ?like= a session whose plan to begin with.
+
+        ?package= is chosen as its package.
+        """
         like = _like(state)
         chosen = check_digest("model", request.args["model"]) if request.args.get("model") else ""
         return render_template(
             "start.html",
             models=state.models(MODELS_SHOWN),
             chosen=chosen or (like.head.model if like else ""),
-            groups=_groups(state, like.plan.as_dict() if like else {}),
+            groups=_groups(state, (like.plan.as_dict() if like else {}) | _package()),
             like=like,
             network=site.front.network(),
         )
@@ -76,6 +79,11 @@ def routes(site: Site) -> Blueprint:
 def _like(state: StateStore) -> SessionInfo | None:
     asked = request.args.get("like", "")
     return state.session(SessionId(check_id("session", asked))) if asked else None
+
+
+def _package() -> dict[str, Any]:
+    asked = request.args.get("package", "")
+    return {"package": check_digest("package", asked)} if asked else {}
 
 
 def _groups(state: StateStore, values: Mapping[str, Any]) -> list[tuple[str, list[FormField]]]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flask import Blueprint, render_template, url_for
-from werkzeug.routing import BuildError
+from flask import Blueprint, render_template
 
 from fedn.domain.ids import SessionId, check_id
 from fedn.ports import SessionInfo
 from fedn.reducer.pages.frame import Site
+from fedn.reducer.pages.places import place
 from fedn.reducer.rest_why import why_form
 
 FINE = frozenset({"finished", "stopped_early", "as_usual", "training", "reducing", "validating", "checking"})
@@ -37,9 +37,7 @@ def routes(site: Site) -> Blueprint:
         why = why_form(front, info.session, number)
         gravity = gravity_of(why["cause"])
         links = list(_links(why["links"], info.session))
-        return render_template(
-            "why.html", info=info, number=number, why=why, gravity=gravity, links=links, head=info.head.round
-        )
+        return render_template("why.html", info=info, number=number, why=why, gravity=gravity, links=links)
 
     return page
 
@@ -50,21 +48,7 @@ def gravity_of(cause: str) -> str:
 
 
 def _links(links: Iterable[Mapping[str, Any]], session: SessionId) -> Iterable[tuple[str, str, str]]:
-    """Kind, name and address of what the answer speaks of; without an address where there is no page."""
-    places = {
-        "client": ("page.client.show", "client"),
-        "combiner": ("page.combiner.show", "combiner"),
-        "package": ("page.package.show", "digest"),
-        "event": ("page.event.show", "number"),
-        "round": ("page.why.of_round", "number"),
-    }
+    """Kind, name and address of what the answer speaks of."""
     for link in links:
         kind, name = str(link["kind"]), str(link["id"])
-        endpoint, variable = places[kind]
-        values: dict[str, Any] = {variable: int(name) if variable == "number" else name}
-        if kind == "round":
-            values["session"] = session
-        try:
-            yield kind, name, url_for(endpoint, **values)
-        except BuildError:
-            yield kind, name, ""
+        yield kind, name, place(kind, name, session)

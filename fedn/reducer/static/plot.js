@@ -14,7 +14,6 @@
   const boxes = () => [...form.querySelectorAll("input[name=session]")];
   const chosen = () => boxes().filter(({ checked }) => checked);
 
-  // The metric that is chosen; the first session says which one that is at first.
   async function draw() {
     const most = Number(form.dataset.most);
     const full = chosen().length >= most;
@@ -22,11 +21,27 @@
     document.getElementById("chosen").textContent = full ? `${most} are chosen; more would be hard to tell apart.` : "";
     for (const session of curves.keys()) if (!chosen().some(({ value }) => value === session)) curves.delete(session);
     fetched = Date.now();
+    await fetchAll();
+    if (!wanted) {
+      wanted = usual();
+      curves = new Map(); // each session had said what is usual with itself
+      if (wanted) await fetchAll();
+    }
+    show();
+  }
+
+  async function fetchAll() {
     for (const { value } of chosen()) {
       if (!curves.has(value)) curves.set(value, made(value));
       await curves.get(value)?.refresh();
     }
-    show();
+  }
+
+  // What clients say of a model is more telling than what they say of their training.
+  function usual() {
+    const said = [...curves.values()].map(({ about }) => about).filter((about) => about?.metric);
+    const first = said.find(({ kind }) => kind === "validate") ?? said[0];
+    return first ? `${first.kind}/${first.metric}` : "";
   }
 
   function made(session) {
@@ -34,8 +49,7 @@
     const query = wanted ? { kind: wanted.slice(0, at), metric: wanted.slice(at + 1) } : {};
     return fedn.series(`/api/v1/sessions/${encodeURIComponent(session)}/chart`, query, fedn.band, ({ about }) => {
       names.set(session, about.names);
-      if (!wanted && about.metric) wanted = `${about.kind}/${about.metric}`;
-      show();
+      if (wanted) show();
     });
   }
 

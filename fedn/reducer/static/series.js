@@ -2,7 +2,7 @@
 // rounds are as quick as ten.
 //
 //   const accuracy = fedn.series(`/api/v1/sessions/${id}/chart`, { kind: "validate", metric: "accuracy" }, draw);
-//   await accuracy.refresh();   // draw(accuracy) is called for every page that comes
+//   await accuracy.refresh();   // draw(accuracy) is called while pages come, and at the end
 "use strict";
 
 {
@@ -28,6 +28,7 @@
     }
 
     async function fetched() {
+      let drawn = 0;
       let after = Math.max(-1, (self.points.at(-1)?.round ?? -1) - AGAIN);
       while (after !== null) {
         const { status, answer } = await fedn.ask("GET", `${path}?${new URLSearchParams({ ...query, after })}`);
@@ -35,7 +36,11 @@
         self.about = answer;
         answer.rounds.forEach((round, index) => kept.set(round, { round, ...pick(answer, index) }));
         self.points = [...kept.values()].sort((one, other) => one.round - other.round);
-        draw(self);
+        // A long session comes in many pages; each drawing is of half as many more rounds than the last.
+        if (answer.next === null || self.points.length > 1.5 * drawn) {
+          drawn = self.points.length;
+          draw(self);
+        }
         if (answer.next === after) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
         after = answer.next;
       }
@@ -100,7 +105,9 @@
 
   function bars(points) {
     return groups(points, MOST_BARS).map((group) => ({
-      round: group.length > 1 ? `${group[0].round}–${group.at(-1).round}` : String(group[0].round), group,
+      middle: (group[0].round + group.at(-1).round) / 2,
+      said: group.length > 1 ? `rounds ${group[0].round} to ${group.at(-1).round}` : `round ${group[0].round}`,
+      group,
     }));
   }
 

@@ -48,8 +48,12 @@
 
   const laps = document.getElementById("laps");
   const WORDS = {
-    clients: "clients at work", reducing: "reducing", committing: "committing", validating: "validating, beside the next round",
+    clients: "clients at work", reducing: "reducing", committing: "committing", validating: "validating, beside",
     waiting: "waiting", training: "training", queued: "in the queue", uploading: "uploading",
+  };
+  const COLOURS = { // those of the bars above, where they say the same
+    clients: "#3b7dd8", reducing: "#d9822b", committing: "#2f9e62", validating: "#b455b6",
+    waiting: "#8a94a3", training: "#3b7dd8", queued: "#b455b6", uploading: "#2aa0a8",
   };
   const times = fedn.series(`${api}/chart/times`, {}, ({ phases, laps: of }, index) => ({
     phases: Object.fromEntries(Object.entries(phases).map(([phase, values]) => [phase, values[index]])),
@@ -62,16 +66,17 @@
     if (!seen("times", timed.length > 0)) return;
     const parts = Object.keys(WORDS).filter((part) => timed.some((point) => part in point[which]));
     const shown = fedn.bars(timed);
-    const x = shown.map(({ round }) => round);
+    const x = shown.map(({ middle }) => middle);
+    const customdata = shown.map(({ said }) => said);
     const traces = parts.map((part) => {
       const y = shown.map(({ group }) => fedn.average(group.map((point) => point[which][part])));
-      const hovertemplate = `round %{x}: %{y:.3~f} s<extra>${WORDS[part]}</extra>`;
+      const hovertemplate = `%{customdata}: %{y:.3~f} s<extra>${WORDS[part]}</extra>`;
       // What runs beside the next round adds nothing to how long this one takes.
-      return part === "validating" ? { x, y, name: WORDS[part], mode: "lines", line: { width: 1.5, dash: "dot" }, hovertemplate }
-        : { x, y, name: WORDS[part], type: "bar", hovertemplate };
+      return part === "validating" ? { x, y, customdata, name: WORDS[part], mode: "lines", line: { width: 1.5, dash: "dot", color: COLOURS[part] }, hovertemplate }
+        : { x, y, customdata, name: WORDS[part], type: "bar", marker: { color: COLOURS[part] }, hovertemplate };
     });
     fedn.chart(document.getElementById("times"), traces,
-      { barmode: "stack", bargap: 0.15, xaxis: { title: { text: "round" }, type: "category", nticks: 12 }, yaxis: { title: { text: "seconds" }, rangemode: "tozero" } },
+      { barmode: "stack", legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, traceorder: "normal" }, bargap: 0.15, xaxis: { title: { text: "round" }, tickformat: "d" }, yaxis: { title: { text: "seconds" }, rangemode: "tozero" } },
       { name: `${session}-seconds-${which}`, columns: ["round", ...parts], rows: timed.map((point) => [point.round, ...parts.map((part) => point[which][part] ?? "")]) });
   }
 

@@ -248,6 +248,22 @@ class StateStoreContract(StateKeepingContract, StateEventsContract):
         store.add_metrics([row(MNIST, 1, loss=0.5)], TERM)
         assert store.metrics(MNIST) == [row(MNIST, 1, loss=0.5)]
 
+    def test_a_commit_drops_metrics_of_clients_that_do_not_count_in_it(
+        self, store: StateStore, first: StoredRecord
+    ) -> None:
+        begun = MetricRow(MNIST, 1, "train", ClientId("gone"), 10, {"loss": 2.0})
+        others = [replace(begun, round=0), replace(begun, round=2)]
+        counted = [replace(begun, kind=kind, client=ClientId("client-1")) for kind in ("timing", "train")]
+        store.add_metrics([begun, replace(begun, kind="timing"), *others, *counted], TERM)
+        second = successor(first)
+        for _ in range(2):
+            store.commit_round(second, TERM)
+            assert store.metrics(MNIST) == [others[0], *counted, others[1]]
+        late = replace(begun, kind="validate")
+        store.add_metrics([late], TERM)
+        store.commit_round(second, TERM)  # said again: what came since stays
+        assert late in store.metrics(MNIST)
+
     def test_metrics_that_are_no_numbers_are_left_out(self, store: StateStore, first: StoredRecord) -> None:
         store.add_metrics([replace(row(MNIST, 1), metrics={"loss": float("nan"), "accuracy": 0.5})], TERM)
         assert [dict(item.metrics) for item in store.metrics(MNIST)] == [{"accuracy": 0.5}]

@@ -80,7 +80,7 @@ def test_only_what_has_changed_is_told_and_all_of_it_to_whoever_comes_late() -> 
     assert trial.after(5).told() == (ClientStage(ANN, "refused", 5), ClientStage(BOB, "waiting", 7))
 
 
-@pytest.mark.parametrize("standing", set(Standing) - {Standing.RELEASED})
+@pytest.mark.parametrize("standing", sorted({*Standing} - {Standing.RELEASED}))
 def test_every_standing_has_a_stage(standing: Standing) -> None:
     [told] = Trial().watch.changes({ANN: Entry(standing)})
     assert told.stage in STAGES

@@ -109,7 +109,7 @@ def test_every_route_hides_a_bug_and_logs_it(app, http, service, caplog):
     ):
         setattr(service, name, broken)
     with caplog.at_level(logging.CRITICAL):
-        for path in ("/", "/packages", "/readyz", "/api/v1/network", "/api/v1/combiners", "/api/v1/clients"):
+        for path in ("/", "/start", "/readyz", "/api/v1/network", "/api/v1/combiners", "/api/v1/clients"):
             assert "secret" not in assert_error(http.get(path), 500, "internal")["error"]
         assert_error(http.post("/api/v1/models", data=b"x"), 500, "internal")
         assert_error(http.post("/api/v1/sessions", json={}), 500, "internal")

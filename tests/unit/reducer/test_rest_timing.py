@@ -19,10 +19,11 @@ def test_timings_stand_apart_from_metrics_and_a_kind_can_be_asked_for(http, serv
     session = small.seeded(service).session
     service.commit(session, 0.5)
     rows = [("client-a", 10, 2.0), ("client-b", 30, 4.0)]
-    service.state.add_metrics(
+    timings = [
         MetricRow(session, 1, "timing", ClientId(client), examples, {"training": seconds})
         for client, examples, seconds in rows
-    )
+    ]
+    service.state.add_metrics(timings, service.term)
     path = f"/api/v1/sessions/{session}/metrics"
     (one,) = http.get(path).get_json()["rounds"]
     assert one["timing"] == {"clients": 2, "examples": 40, "metrics": {"training": 3.0}}  # all count alike

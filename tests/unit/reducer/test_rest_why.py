@@ -29,7 +29,7 @@ def session(service, small):
         for client, training in (("client-a", 2.0), ("client-b", seconds["clients"] - 1)):
             laps = {"waiting": 0.5, "training": training}
             row = MetricRow(started, number, "timing", ClientId(client), 10, laps)
-            service.state.add_metrics([row])
+            service.state.add_metrics([row], service.term)
     return started
 
 

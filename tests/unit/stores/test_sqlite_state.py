@@ -65,7 +65,7 @@ def test_a_newer_schema_is_refused(path: Path, store: SqliteState):
     store.close()
     run_raw(path, "PRAGMA user_version = 99")
     for read_only in (False, True):
-        with pytest.raises(Incompatible, match="schema version 99, this fedn knows up to 5"):
+        with pytest.raises(Incompatible, match="schema version 99, this fedn knows up to 7"):
             SqliteState(path, read_only=read_only)
 
 
