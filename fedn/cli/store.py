@@ -64,7 +64,7 @@ def check(create: bool, places: Places, as_json: bool) -> None:
 
     def state() -> StateStore:
         if not create:
-            open_state(places.state, read_only=True).close()
+            open_state(places.state, read_only=True, current=True).close()
         return open_state(places.state)
 
     def models() -> ModelStore:
@@ -261,7 +261,7 @@ def copy(
     source = places_of(settings, from_state, from_models, "from-")
     if to_config is None and (to_state is None or to_models is None):
         raise InvalidInput("--to-state", "is missing, or --to-models", "say where to copy to with both")
-    target = places_of(to_config, to_state, to_models, "to-")
+    target = places_of(to_config, to_state, to_models, "to-", environ={})  # the environment is the source's
     check_kept(target)
     if place(source.state) == place(target.state) or place(source.models) == place(target.models):
         raise InvalidInput("--to-state", "is where it is copied from", "name other stores, both of them")

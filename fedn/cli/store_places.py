@@ -55,14 +55,17 @@ def on_stores(command: Callable[..., Any]) -> Callable[..., Any]:
     return json_option(placed)
 
 
-def places_of(settings: Path | None, state: str | None, models: str | None, side: str = "") -> Places:
+def places_of(
+    settings: Path | None, state: str | None, models: str | None, side: str = "",
+    environ: Mapping[str, str] = os.environ,
+) -> Places:  # fmt: skip
     """Where the stores are: as given, else as the reducer would find them; ``side`` begins the flags."""
     flags = f"--{side}state", f"--{side}models"
     given = dict(zip(flags, (state, models), strict=True))
     if all(url is None for url in given.values()):
         from fedn.config import ReducerSettings, load
 
-        loaded = load(ReducerSettings, settings)
+        loaded = load(ReducerSettings, settings, environ=environ)
         found = Places(loaded.state_store, loaded.model_store)
     elif state is None or models is None:
         raise InvalidInput(flags[0], f"goes with {flags[1]}", "give both, or none to use the settings'")
@@ -78,9 +81,10 @@ def check_places(given: dict[str, str | None]) -> None:
 
     for flag, url in given.items():
         if url is not None and holds_secret(url):
+            variable = "S3_SECRET_KEY_FILE" if url.startswith("s3:") else "MONGO_PASSWORD_FILE"
             raise InvalidInput(
                 flag, "holds a password, which other users can see among the arguments of a process",
-                f"leave it out, and set {TO if flag.startswith('--to-') else 'FEDN_'}MONGO_PASSWORD_FILE",
+                f"leave it out, and set {TO if flag.startswith('--to-') else 'FEDN_'}{variable}",
             )  # fmt: skip
 
 
@@ -123,7 +127,7 @@ def opened(
     check_kept(places)
     if not create:
         try:
-            open_state(places.state, read_only=True).close()
+            open_state(places.state, read_only=True, current=write).close()
             open_models(places.models, read_only=True).close()
         except NotFound as error:
             where = "say where they are: with -c settings-reducer.yaml, or with --state and --models"

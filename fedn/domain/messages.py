@@ -318,8 +318,8 @@ CombinerEvent = (
 # --- combiner → reducer, on the RunRound and RunValidation streams ---------------------------------
 
 LAPS = ("waiting", "training", "queued", "uploading")
-"""Where a client's time in a round goes, by its combiner's clock: listed until it was sent its task; until its
-offer; until there was a place for its bytes; until the last of them was checked and folded.
+"""Where a client's time in a round goes, by its combiner's clock: listed until it was sent its task; until
+its offer; until there was a place for its bytes; until the last of them was checked and folded.
 """
 STAGES = ("waiting", "training", "uploading", "folded", "refused", "lost", "failed")
 """Where a listed client stands, for people."""

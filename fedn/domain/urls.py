@@ -6,7 +6,10 @@ import re
 
 HIDDEN = "***"
 _PATHS = ("sqlite:", "file:", "memory:")
-_SECRET_OPTION = re.compile(r"([?&;](?:[a-z]*password|[a-z]*properties)=)[^&;]*", re.IGNORECASE)
+_SECRET_OPTION = re.compile(
+    r"([?&;][a-z_-]*(?:password|properties|secret|token|access[_-]?key)[a-z_-]*=)[^&;]*", re.IGNORECASE
+)
+"""Also those that no store takes: somebody has written them, and they are quoted when they are refused."""
 
 
 def shown(url: str) -> str:

@@ -107,9 +107,9 @@ class Leader:
             if lease.holder != dead and is_dead(lease.holder):
                 dead = lease.holder
                 continue
-            until = time.strftime("%H:%M:%S", time.localtime(time.time() + lease.left))
-            self._sign.hang_out(f"reducer {shown(lease.holder)} leads")
-            standing_by.tell(f"reducer {shown(lease.holder)} leads until {until} or longer")
+            leads = f"reducer {shown(lease.holder)} leads"
+            self._sign.hang_out(leads)
+            standing_by.tell(leads, again=False)  # it may be so for weeks
             await asyncio.sleep(min(max(lease.left, 0.05), LOOK_SECONDS))
 
     async def _take(self, dead: str) -> Lease:
@@ -160,15 +160,15 @@ def deposed(why: str) -> StaleTerm:
 
 
 class Told:
-    """Says in the log why something waits: at once, when the reason changes, and now and then."""
+    """Says in the log why something waits: at once, when the reason changes, and now and then again."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._reason = ""
         self._next = 0.0
 
-    def tell(self, reason: str) -> None:
+    def tell(self, reason: str, *, again: bool = True) -> None:
         now = time.monotonic()
-        if reason != self._reason or now >= self._next:
+        if reason != self._reason or (again and now >= self._next):
             log.warning("%s: %s", self._what, reason)
             self._reason, self._next = reason, now + TELL_SECONDS

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import LengthRequired
+from flask import Blueprint, Response, jsonify
 
 from fedn.domain.errors import NotFound
 from fedn.domain.ids import Digest, check_digest, digest_of
@@ -20,8 +19,8 @@ from fedn.reducer.exporting import formats
 from fedn.reducer.front import Front
 from fedn.reducer.inspecting import SHOWN_TENSORS, check_seed, described, stored_layout
 from fedn.reducer.lineage import lineage_of
+from fedn.reducer.rest_bodies import uploaded
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
-from fedn.reducer.rest_models import drain, received
 from fedn.reducer.spooling import Few, gathered
 from fedn.stores.retention import told_if_pruned
 
@@ -39,15 +38,8 @@ def inspecting_routes(front: Front) -> Blueprint:
     @routes.post("/check")
     def check() -> Response:
         """Look at a file as if it were seeded: the same checks, and what it holds; nothing is kept."""
-        size = request.content_length
-        if size is None:
-            raise LengthRequired("Content-Length is missing; send the size of the model")
-        try:
-            with checks.one():
-                return jsonify(plain(_checked(front, received(request.stream, size))))
-        except Exception:
-            drain(request.stream)
-            raise
+        with uploaded("model") as (chunks, _), checks.one():
+            return jsonify(plain(_checked(front, chunks)))
 
     @routes.get("/<digest>/tensors")
     def tensors(digest: str) -> Response:

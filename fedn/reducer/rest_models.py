@@ -15,22 +15,22 @@ from pathlib import Path
 from typing import IO
 
 from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import HTTPException, LengthRequired, RequestedRangeNotSatisfiable
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
-from fedn.domain.errors import Damaged, InvalidInput, LinkBroken, NotFound
+from fedn.domain.errors import Damaged, InvalidInput, NotFound
 from fedn.domain.ids import Digest, check_digest
 from fedn.ports import BlobInfo, ModelInfo, ModelStore, Presigning, StateStore
 from fedn.reducer.exporting import NAMES, Format, checked_format, npz_chunks, write_torch
 from fedn.reducer.front import Front
 from fedn.reducer.gate import audited
 from fedn.reducer.inspecting import stored_layout
+from fedn.reducer.rest_bodies import CHUNK, uploaded
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_choice, query_number
 from fedn.reducer.spooling import Few, spooled
 from fedn.stores.disk import disk_errors
 from fedn.stores.retention import told_if_pruned
 from fedn.wire.store_link import FOLLOWS
 
-CHUNK = 2**20
 ADDRESS_SECONDS = 300
 """How long a download may begin by an address of the store's; it is followed at once."""
 DIGEST_LETTERS = 64
@@ -55,14 +55,8 @@ def model_routes(front: Front) -> Blueprint:
     def seed() -> tuple[Response, int]:
         """Upload a seed model: the raw safetensors file as the body, ?name= for people."""
         name = _name(request.args.get("name", ""))
-        size = request.content_length
-        if size is None:
-            raise LengthRequired("Content-Length is missing; send the size of the model")
-        try:
-            info = front.seed_model(received(request.stream, size), name, size)
-        except Exception:
-            drain(request.stream)
-            raise
+        with uploaded("model") as (chunks, size):
+            info = front.seed_model(chunks, name, size)
         audited(info.digest, name=info.name, size=info.size)
         return jsonify(plain(info)), 201
 
@@ -140,30 +134,6 @@ def _memories(state: StateStore) -> set[Digest]:
 
 
 # --- up --------------------------------------------------------------------------------------------
-
-
-def received(stream: IO[bytes], size: int) -> Iterator[bytes]:
-    """The body in chunks; raises LinkBroken if the sender goes before ``size`` bytes."""
-    received = 0
-    while received < size:
-        try:
-            chunk = stream.read(min(CHUNK, size - received))
-        except (OSError, HTTPException) as error:
-            raise LinkBroken(f"the upload broke off after {received} of {size} bytes") from error
-        if not chunk:
-            raise LinkBroken(f"the upload broke off after {received} of {size} bytes")
-        received += len(chunk)
-        yield chunk
-
-
-def drain(stream: IO[bytes]) -> None:
-    """Read on to the end of a refused body, so that its sender gets to read why; keeps nothing.
-
-    Left to the web server, the rest would be read into memory in one piece.
-    """
-    with contextlib.suppress(OSError, HTTPException):
-        while stream.read(CHUNK):
-            pass
 
 
 # --- down ------------------------------------------------------------------------------------------

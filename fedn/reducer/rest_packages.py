@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, request
-from werkzeug.exceptions import LengthRequired
+from flask import Blueprint, Response, jsonify
 
 from fedn.domain.ids import check_digest
 from fedn.packages.archive import inspect
@@ -20,8 +19,8 @@ from fedn.ports import Observed, PackageInfo
 from fedn.reducer.front import Front
 from fedn.reducer.gate import audited
 from fedn.reducer.package_files import files_in, sessions_with, text_in
+from fedn.reducer.rest_bodies import CHUNK, uploaded
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
-from fedn.reducer.rest_models import CHUNK, drain, received
 from fedn.reducer.spooling import gathered
 
 
@@ -38,14 +37,8 @@ def package_routes(front: Front) -> Blueprint:
     @routes.post("")
     def upload() -> tuple[Response, int]:
         """Upload a compute package: its archive as the body. The same one again changes nothing."""
-        size = request.content_length
-        if size is None:
-            raise LengthRequired("Content-Length is missing; send the size of the archive")
-        try:
-            info = _added(front, received(request.stream, size))
-        except Exception:
-            drain(request.stream)
-            raise
+        with uploaded("archive") as (chunks, _):
+            info = _added(front, chunks)
         audited(info.digest, name=info.name, size=info.size)
         return jsonify(plain(info)), 201
 

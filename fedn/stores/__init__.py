@@ -29,16 +29,19 @@ _STATE_SCHEMES = "known are mongodb://host/database, sqlite:///relative, sqlite:
 _MODEL_SCHEMES = "known are s3://bucket/prefix, file:relative, file:///absolute and memory://"
 
 
-def open_state(url: str, *, read_only: bool = False, environ: Mapping[str, str] = os.environ) -> StateStore:
+def open_state(
+    url: str, *, read_only: bool = False, current: bool = False, environ: Mapping[str, str] = os.environ
+) -> StateStore:
     """Open the state store at ``url``, creating it unless ``read_only``.
 
     Read-only is for tools beside a running reducer: it creates nothing and every write raises
-    StoreUnavailable. Passwords and keys are looked for in ``environ``.
+    StoreUnavailable. With ``current`` it refuses an older schema; opened to be written that takes the steps
+    it lacks, which a tool leaves to the reducer. Passwords and keys are looked for in ``environ``.
 
     Raises:
         InvalidConfig: naming ``state_store``, for a URL of no known form, and what only a person can mend.
         NotFound: read-only, and there is nothing at that path.
-        Incompatible: what is there was written by a newer fedn.
+        Incompatible: what is there was written by a newer fedn, or by one that is too old.
         StoreUnavailable: the server does not answer.
     """
     if url == "memory://":
@@ -46,9 +49,11 @@ def open_state(url: str, *, read_only: bool = False, environ: Mapping[str, str] 
 
         return MemoryState()
     if url.startswith("sqlite:"):
+        from fedn.stores.schema import SCHEMA_VERSION
         from fedn.stores.sqlite import SqliteState  # sqlite3 is loaded only by those who use it
 
-        return SqliteState(_sqlite_path(url), read_only=read_only)
+        oldest = SCHEMA_VERSION if current else 1
+        return SqliteState(_sqlite_path(url), read_only=read_only, oldest=oldest)
     if url.startswith("mongodb:"):
         return _mongo(url, read_only, environ)
     raise InvalidConfig("state_store", f"{shown(url)[:200]!r} has no known scheme", _STATE_SCHEMES)
@@ -82,7 +87,7 @@ def _mongo(url: str, read_only: bool, environ: Mapping[str, str]) -> StateStore:
         if error.name not in ("bson", "pymongo"):
             raise
         raise InvalidConfig(
-            "state_store", "is in MongoDB, and its driver pymongo is not installed", "install fedn[mongo]"
+            "state_store", "is in MongoDB, and its driver pymongo is not installed", "install fedn with its extra `mongo`"
         ) from None
     return MongoState(url, read_only=read_only, environ=environ)
 

@@ -16,6 +16,8 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from typing import TypeVar
 
 from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound
@@ -31,9 +33,13 @@ COPYING = "copying"
 """The state of a session whose records are not all there yet."""
 PAGE = 64
 """Records, entries and members written at once."""
+BYTES_AT_ONCE = 4 * 2**20
+"""Of records, or one that is larger: MongoDB refuses a transaction that fills its cache."""
 EVENTS_AT_ONCE = 1000
 """Small rows, so more of them."""
 
+Row = tuple[int, str, bytes]
+"""(round, stored digest, stored bytes)"""
 Metrics = Callable[[StateStore, SessionId], Iterable[Sequence[MetricRow]]]
 """Every metric row of a session, page by page."""
 
@@ -200,7 +206,8 @@ class _Copying:
             while rows := self._source.state.raw_records(session, done, PAGE):
                 for row in rows:
                     self._blobs_of(*row)
-                target.import_session(_being_copied(info), rows, self._lead.term)
+                for some in _portions(rows):
+                    target.import_session(_being_copied(info), some, self._lead.term)
                 self.report.records += len(rows)
                 done = rows[-1][0]
                 self._told(f"session {session}", done + 1, max(done, info.head.round) + 1)
@@ -254,8 +261,8 @@ class _Copying:
             after = marks[-1][0]
         after = ""
         while marks := self._source.state.pruned_marks(after, PAGE):
-            for digest, at in marks:
-                self._target.state.mark_pruned([digest], at)
+            for at, of_one_time in groupby(marks, itemgetter(1)):
+                self._target.state.mark_pruned([digest for digest, _ in of_one_time], at)
             after = marks[-1][0]
 
     def events(self) -> None:
@@ -300,6 +307,18 @@ class _Copying:
 
 def _being_copied(info: SessionInfo) -> SessionInfo:
     return replace(info, state=COPYING, reason="`fedn store copy` has not finished; run it again")
+
+
+def _portions(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The rows in order, of each time as many as `BYTES_AT_ONCE` allows."""
+    some, size = list[Row](), 0
+    for row in rows:
+        if some and size + len(row[2]) > BYTES_AT_ONCE:
+            yield some
+            some, size = [], 0
+        some.append(row)
+        size += len(row[2])
+    yield some
 
 
 def _pages(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:

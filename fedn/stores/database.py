@@ -7,6 +7,7 @@ write-ahead log keeps readers and writers apart.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -29,7 +30,10 @@ OLDEST_SQLITE = (3, 37)
 class Database:
     """Connections to one file. Safe to use from many threads; close it when done."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS) -> None:
+    def __init__(
+        self, path: Path, *, read_only: bool = False, oldest: int = 1, busy_seconds: float = BUSY_SECONDS
+    ) -> None:  # fmt: skip
+        """``oldest``: the first schema that is read; who opens it to write brings an older one forward."""
         self.path = path
         self._busy_seconds = busy_seconds
         self._write_lock = threading.Lock()
@@ -37,11 +41,12 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
         self._version = SCHEMA_VERSION
+        self._frozen = read_only and _is_frozen(path)
         self._writer: sqlite3.Connection | None = None
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old: 3.37 or newer is needed")
         if read_only:
-            self._check_existing()
+            self._check_existing(oldest)
         else:
             make_directory(path.absolute().parent)
             if not path.exists():
@@ -100,8 +105,9 @@ class Database:
         connection.close()
 
     def _connect(self, path: Path, mode: str) -> sqlite3.Connection:
+        frozen = "&immutable=1" if self._frozen else ""
         connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=self._busy_seconds,
+            f"{path.absolute().as_uri()}?mode={mode}{frozen}", uri=True, timeout=self._busy_seconds,
             isolation_level=None, check_same_thread=False,
         )  # fmt: skip
         connection.text_factory = _text
@@ -134,7 +140,7 @@ class Database:
                 raise
             return connection
 
-    def _check_existing(self) -> None:
+    def _check_existing(self, oldest: int) -> None:
         if not self.path.is_file():
             raise NotFound(f"there is no state store at {self.path}", path=str(self.path))
         try:
@@ -142,9 +148,23 @@ class Database:
                 self._version = version_of(connection, self.path)
                 if self._version == 0:
                     raise NotFound(f"the state store at {self.path} is empty", path=str(self.path))
+                check_version(connection, self.path, oldest)
         except BaseException:
             self.close()
             raise
+
+
+def _is_frozen(path: Path) -> bool:
+    """Whether it lies on a file system that can't be written, and nobody uses it: a backup that is looked at.
+
+    SQLite has to be told so, since it would make the log's index beside it.
+    """
+    log, index = (path.with_name(f"{path.name}-{kind}") for kind in ("wal", "shm"))
+    try:
+        read_only = os.statvfs(path).f_flag & os.ST_RDONLY
+        return bool(read_only) and not index.exists() and not (log.exists() and log.stat().st_size)
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -164,6 +184,9 @@ def _translated(path: Path, error: sqlite3.Error) -> FednError:
     if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
         problem = f"{path} can't be written ({error}); if its disk is full, make room there and it goes on"
         return StoreUnavailable(problem, path=str(path))
+    if code == sqlite3.SQLITE_CANTOPEN:
+        problem = f"{path} can't be opened ({error}): SQLite needs it and its folder to be writable"
+        return StoreUnavailable(f"{problem}; check their rights, or copy it with its -wal", path=str(path))
     return StoreUnavailable(f"{path} did not answer: {error}", path=str(path))
 
 

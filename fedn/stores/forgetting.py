@@ -69,6 +69,7 @@ def drop_session(
             with suppress(NotFound):
                 batch.append(models.blob(digest))
         gone = remove(state, models, trails, batch, oldest, now)
+        state.unmark_pruned(loose[start : start + BATCH])  # nobody asks any more why they are missing
         report.blobs += len(gone)
         report.bytes += sum(blob.size for blob in gone)
     report.kept = len(own) - report.blobs

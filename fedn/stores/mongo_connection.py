@@ -19,6 +19,7 @@ from pymongo import MongoClient, ReadPreference, ReturnDocument
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.errors import (
+    BulkWriteError,
     ConfigurationError,
     DuplicateKeyError,
     OperationFailure,
@@ -45,6 +46,12 @@ MOST_ROWS = 25_000
 BAD_LOGIN, NO_RIGHT = (18, 8000), 13
 """Codes of MongoDB: authentication failed, and not allowed."""
 
+_TLS = {
+    "certificate verify failed": "; is its authority in tlsCAFile of the address?",
+    "SSL handshake failed": "; does it speak TLS?",
+    "connection closed": "; does it want tls=true in the address?",
+}
+"""What to look at when a server is there, and no connection comes about."""
 _MAJORITY = WriteConcern(w="majority", j=True)
 _SNAPSHOT = ReadConcern("snapshot")
 
@@ -74,7 +81,9 @@ class MongoDatabase:
         try:
             with self.answers(opening=True):
                 self._check_server()
-            with self.answers(opening=True):
+            with self.answers(
+                opening=True, rows=MOST_ROWS
+            ):  # new collections and indexes take a slow disk long
                 if read_only:
                     check(self._database, self.where, len(steps))
                 else:
@@ -162,6 +171,7 @@ class MongoDatabase:
             )  # fmt: skip
 
     def _translated(self, error: PyMongoError, opening: bool) -> FednError:
+        error = _single(error)
         code = error.code if isinstance(error, OperationFailure) else None
         if code in BAD_LOGIN:
             user = f"the user {self._url.user!r}" if self._url.user else "a user without a name"
@@ -170,7 +180,7 @@ class MongoDatabase:
                 LoginRefused if opening else None,
             )  # fmt: skip
         if code == NO_RIGHT:
-            user = repr(self._url.user) if self._url.user else "who gives no user"
+            user = f"the user {self._url.user!r}" if self._url.user else "anybody without a login"
             return self._refused(
                 f"{self.where} does not let {user} do this",
                 f"grant the role readWrite on {self._url.database}; name the user in the address",
@@ -203,7 +213,16 @@ class MongoDatabase:
         if any(server.server_type_name == "RSGhost" for server in servers):
             return "its replica set has not begun; run rs.initiate() on it once"
         errors = [_cut(server.error) for server in servers if server.error]
-        return errors[0] if errors else "its replica set has no primary at the moment"
+        if not errors:
+            return "its replica set has no primary at the moment"
+        hint = next((words for sign, words in _TLS.items() if sign in errors[0]), "")
+        return errors[0] + hint
+
+
+def _single(error: PyMongoError) -> PyMongoError:
+    """Of many writes at once that failed the first one, since what is said of all of them says nothing."""
+    failed = error.details.get("writeErrors") if isinstance(error, BulkWriteError) else None
+    return OperationFailure(failed[0]["errmsg"], failed[0]["code"]) if failed else error
 
 
 def _cut(error: BaseException) -> str:

@@ -18,7 +18,8 @@ from xml.etree.ElementTree import ParseError
 from minio import Minio
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 from urllib3 import BaseHTTPResponse, PoolManager, Retry, Timeout
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, NameResolutionError
+from urllib3.exceptions import TimeoutError as TooSlow
 
 from fedn.domain.errors import FednError, InvalidConfig, StoreUnavailable
 from fedn.stores.s3_url import FIELD, Keys, Place
@@ -178,8 +179,16 @@ def _passing(error: Exception) -> str:
         return f"can't do it now: it answered {error.status_code}"
     if isinstance(error, (InvalidResponseError, ParseError, ValueError)):
         return f"answers{_status(error)}, not as an S3 service would; is it one?"
-    cause = getattr(error, "reason", None) or error
-    return f"can't be reached ({type(cause).__name__}); it is tried again"
+    return f"can't be reached ({_broken(getattr(error, 'reason', None) or error)})"
+
+
+def _broken(error: Exception) -> str:
+    """Why there is no connection, without its address, which may have a signature in it."""
+    if isinstance(error, NameResolutionError):
+        return "its name is not known here"
+    if said := getattr(error.__cause__ or error, "strerror", None):
+        return str(said)
+    return "it does not answer in time" if isinstance(error, TooSlow) else type(error).__name__
 
 
 def _status(error: Exception) -> str:

@@ -46,9 +46,10 @@ class SqliteState:
     """A StateStore in one file. Several processes may open it; one reducer at a time is in charge."""
 
     def __init__(
-        self, path: str | Path, *, read_only: bool = False, busy_seconds: float = BUSY_SECONDS
-    ) -> None:
-        self._database = Database(Path(path), read_only=read_only, busy_seconds=busy_seconds)
+        self, path: str | Path, *, read_only: bool = False, oldest: int = 1,
+        busy_seconds: float = BUSY_SECONDS,
+    ) -> None:  # fmt: skip
+        self._database = Database(Path(path), read_only=read_only, oldest=oldest, busy_seconds=busy_seconds)
         self.identity = SqliteIdentity(self._database)
         self.leadership = SqliteLeadership(self._database)
         self._events = events_sqlite.SqliteEvents(self._database)

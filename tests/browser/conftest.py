@@ -17,7 +17,7 @@ import fedn
 from fedn.sandbox.digits import seed_model
 from fedn.sandbox.processes import Sandbox
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 HELD = f"{Path(__file__).with_name('held_digits.py')}:app"
 CLIENTS = 3
 
@@ -107,10 +107,9 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gates]:
         patch.setenv("FEDN_TEST_DIR", str(folder))
         with Sandbox(folder / "network", 2, 0, settled_port(), app=HELD) as running:
             running.clients = CLIENTS
-            gates = Gates(running, folder)
-            until(lambda: len(gates.network.status()["combiners"]) == 2)
-            with gates.network:
-                yield gates
+            with fedn.Network(running.url) as network:
+                until(lambda: len(network.status()["combiners"]) == 2)
+                yield Gates(running, folder, network)
 
 
 @pytest.fixture(scope="module")

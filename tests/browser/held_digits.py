@@ -11,6 +11,9 @@ from typing import Any
 from fedn.aggregation.dtypes import Array
 from fedn.sandbox.digits import DigitsApp, load, split
 
+BREATH_SECONDS = 0.2
+"""Before each training: else rounds follow upon each other so quickly that the browser gets no processor."""
+
 
 class HeldDigits(DigitsApp):
     """Trains while one of ``gates`` is there."""
@@ -22,6 +25,7 @@ class HeldDigits(DigitsApp):
     def train(self, model: Any, config: Mapping[str, Any]) -> tuple[Any, int, dict[str, float]]:
         while not any(gate.exists() for gate in self.gates):
             time.sleep(0.02)
+        time.sleep(BREATH_SECONDS)
         return super().train(model, config)
 
 

@@ -20,6 +20,7 @@ from fedn.domain.messages import ClientInfo
 from fedn.domain.round import MergedPart, RoundRecord, store_record
 from fedn.domain.update import Contributor
 from fedn.ports import MetricRow
+from fedn.reducer.events import EventHub
 from fedn.reducer.network import CombinerView, NetworkView
 from fedn.reducer.rest import create_app
 from fedn.reducer.web import Web
@@ -55,6 +56,7 @@ def large() -> Iterator[tuple[str, str]]:
             return NetworkView(self.term, combiners)
 
     service = Service()
+    service.hub = EventHub(streams=32)  # of pages that were left, streams end a little later
     session = small.seeded(service, rounds=2 * ROUNDS).session
     for number in range(1, ROUNDS + 1):
         _commit(service, session, number)

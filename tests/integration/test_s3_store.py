@@ -174,8 +174,10 @@ def test_a_secret_that_stops_being_right_is_a_store_that_does_not_answer(
 
 
 def test_nobody_there_is_a_store_that_does_not_answer(places: Places):
-    with pytest.raises(StoreUnavailable, match="can't be reached"):
+    with pytest.raises(StoreUnavailable, match=r"can't be reached \(Connection refused\)"):
         places.open(endpoint="http://127.0.0.1:1")
+    with pytest.raises(StoreUnavailable, match=r"can't be reached \(its name is not known here\)"):
+        places.open(endpoint="https://s3.invalid")
 
 
 def test_read_only_makes_no_bucket_and_writes_nothing(places: Places):

@@ -57,6 +57,20 @@ def test_a_copy_waits_for_room_and_is_not_taken_for_whole(disk: Disk) -> None:
         assert (report.ok, report.head) == (True, source.state.session(MNIST).head.record)
 
 
+def test_a_backup_on_a_disk_that_is_read_only_can_be_verified_and_restored(disk: Disk) -> None:
+    with closing(SqliteState(disk.path / "state.db")) as state:
+        build_trail(state, FileModels(disk.path / "models"))
+    disk.freeze()
+    with closing(SqliteState(disk.path / "state.db", read_only=True)) as state:
+        models, there = (
+            FileModels(disk.path / "models", read_only=True),
+            Stores(MemoryState(), MemoryModels()),
+        )
+        assert verify_trail(state, models, MNIST).ok
+        copy_network(Stores(state, models), there, pages)
+        assert verify_trail(there.state, there.models, MNIST).ok
+
+
 def test_nothing_is_pruned_that_could_not_be_marked(disk: Disk) -> None:
     """A model that went without a mark would look lost. With room it goes."""
     with closing(SqliteState(disk.path / "state.db")) as state:

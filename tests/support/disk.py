@@ -50,6 +50,10 @@ class Disk:
         self._resize(ROOMY)
         (self.path / "filler").unlink()
 
+    def freeze(self) -> None:
+        """Nobody can write to it any more."""
+        _run("mount", "-o", "remount,ro", str(self.path))
+
     def close(self) -> None:
         """Unmount it, even if what is on it can't be kept."""
         copy = self.path.with_name(f"{self.path.name}.copy")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,11 @@ def later_rounds(page: Any, more: int = 2) -> None:
 
 @dataclass
 class Gates:
-    """A sandbox of `held_digits.py`, and which of its clients may train."""
+    """A sandbox, mostly of `held_digits.py`, and which of its clients may train."""
 
     sandbox: Sandbox
     folder: Path
-    network: fedn.Network = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.network = fedn.Network(self.sandbox.url)
+    network: fedn.Network
 
     def open(self, *names: object) -> None:
         """These clients (by index, or "all") may train, no others."""

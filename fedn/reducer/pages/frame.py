@@ -51,6 +51,13 @@ NAVIGATION = (
 """Endpoint and word of what is in every page's menu."""
 
 
+WITHIN = {
+    "combiner": "network", "client": "network", "model": "models", "seed": "models", "compare": "models",
+    "package": "packages", "trail": "control", "why": "control", "event": "events",
+}  # fmt: skip
+"""Pages that are reached from another one of the menu."""
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """What pages are drawn from. ``registrar`` is None in a network without identity."""
@@ -83,6 +90,7 @@ def frame(site: Site) -> Blueprint:
         return {
             "insecure": site.settings.insecure_no_tls_no_auth,
             "navigation": NAVIGATION,
+            "section": _section(),
             "who": g.get("principal"),
             "may": may,
             "token": site.gate.page_token,
@@ -94,6 +102,12 @@ def frame(site: Site) -> Blueprint:
     for name, written in WRITTEN.items():
         routes.add_app_template_filter(written, name)
     return routes
+
+
+def _section() -> str:
+    """The page of the menu that the one asked for is, or is within; '' for none."""
+    inner = (request.blueprint or "").removeprefix("page.")
+    return WITHIN.get(inner, inner)
 
 
 def with_charts() -> None:

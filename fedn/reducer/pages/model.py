@@ -5,7 +5,7 @@ A model never changes: when something happens, `static/live.js` gets the page's 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from flask import Blueprint, render_template, request
@@ -64,7 +64,7 @@ def routes(site: Site) -> Blueprint:
             before=_before(front.state, model, record),
             following=following,
             formats=formats(),
-            choices=dict(_choices(front.state, model, lineage, following)),
+            choices=_choices(front.state, model, lineage, following),
             **_work(front, record),
         )
 
@@ -114,16 +114,23 @@ def _work(front: Front, record: RoundRecord | None) -> dict[str, Any]:
 
 def _choices(
     state: StateStore, model: Digest, lineage: Lineage, following: RoundRecord | None
+) -> dict[Digest, str]:
+    """Other models to compare it with, the nearest first, and what they are."""
+    found = dict[Digest, str]()
+    for digest, words in _others(state, lineage, following):
+        if digest != model:
+            found.setdefault(digest, words)
+    return found
+
+
+def _others(
+    state: StateStore, lineage: Lineage, following: RoundRecord | None
 ) -> Iterator[tuple[Digest, str]]:
-    """Other models to compare it with, and what they are: the nearest last, whose words stay then."""
-    yield from _others(model, ((one.digest, f"seed {one.name}") for one in state.models(CHOICES)))
-    newest = state.sessions()[:CHOICES]
-    yield from _others(model, ((one.head.model, f"newest of {one.name or one.session}") for one in newest))
-    if lineage.ancestors and state.pruned(seed := lineage.ancestors[0].seed) is None:
-        yield from _others(model, [(seed, "what its session began with")])
     if following and state.pruned(following.model) is None:
-        yield from _others(model, [(following.model, "what was trained from it next")])
-
-
-def _others(model: Digest, found: Iterable[tuple[Digest, str]]) -> Iterator[tuple[Digest, str]]:
-    return (one for one in found if one[0] != model)
+        yield following.model, "what was trained from it next"
+    if lineage.ancestors and state.pruned(seed := lineage.ancestors[0].seed) is None:
+        yield seed, "what its session began with"
+    for session in state.sessions()[:CHOICES]:
+        yield session.head.model, f"newest of {session.name or session.session}"
+    for info in state.models(CHOICES):
+        yield info.digest, f"seed {info.name}"

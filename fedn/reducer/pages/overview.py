@@ -96,7 +96,7 @@ def routes(site: Site) -> Blueprint:
             network, concerns, told=told[-1 : -RECENT_SHOWN - 1 : -1], told_more=len(told) - RECENT_SHOWN,
             running=len(open_), runs=[run for run, _ in runs], more=max(0, len(open_) - RUNNING_SHOWN),
             ended=[(info, bests.of(info), site.tallies.newest(info), _ended_at(site, info)) for info in over],
-            steps=steps(front, network) if not sessions else [],
+            steps=steps(front, network) if not sessions else [], identity=site.registrar is not None,
         )  # fmt: skip
 
     return page

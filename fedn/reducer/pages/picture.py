@@ -73,8 +73,8 @@ class Dot:
 class Node:
     """A combiner: its box from ``y`` down, its clients beside it.
 
-    ``counts`` are its clients by state. ``dots`` are empty where there are too many, ``named`` says
-    whether names fit beside them. ``load`` is how full the fullest of its queues is, 0 to 1.
+    ``counts`` are its clients by state, those that are gone, too. ``dots`` are empty where there are too
+    many, ``named`` says whether names fit beside them. ``load`` is how full its fullest queue is, 0 to 1.
     """
 
     combiner: str
@@ -84,6 +84,7 @@ class Node:
     line: float
     load: float
     fullest: str
+    attached: int
     counts: Mapping[str, int]
     dots: tuple[Dot, ...]
     named: bool
@@ -92,6 +93,12 @@ class Node:
     @property
     def clients(self) -> int:
         return sum(self.counts.values())
+
+    @property
+    def told(self) -> str:
+        """How many are attached, and how many are gone."""
+        here = f"{self.attached} client{'' if self.attached == 1 else 's'}"
+        return here + (f", {self.clients - self.attached} gone" if self.clients > self.attached else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +189,7 @@ def _node(combiner: CombinerView, clients: Sequence[tuple[str, str, str]], top: 
     return Node(
         combiner=combiner.combiner, state=combiner_state(combiner), y=centre - COMBINER[2] / 2, centre=centre,
         line=thickness((combiner.received + combiner.sent) / (most or 1)), load=load, fullest=word,
+        attached=len(combiner.clients),
         counts={state: counted[state] for state in (*STATES, *sorted(counted)) if counted[state]},
         dots=dots, named=len(clients) <= NAMED, radius=radius,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from fedn.reducer.pages.frame import Site, with_charts
 from fedn.reducer.pages.round_bars import WORDS, open_round
 from fedn.reducer.rest_forms import plan_form, query_number
 from fedn.reducer.rest_why import why_form
-from fedn.reducer.scores import metric_of
+from fedn.reducer.scores import best_of, direction_of, metric_of
 from fedn.reducer.sentences import events_of, gravity, sentence
 from fedn.reducer.tallies import Tallies, Tally, chief
 from fedn.reducer.timing import stored_seconds
@@ -54,6 +54,7 @@ def session_page(page: Blueprint, site: Site) -> None:
             why=why_form(front, info.session),
             open=open_round(progress, names, now),
             words=WORDS,
+            best=_best(front.state, info, progress, tally),
             CALM=CALM,
             newest=tallies.newest(info),
             pace=tallies.pace(info),
@@ -72,6 +73,20 @@ def progress_of(front: Front, info: SessionInfo) -> Mapping[str, Any]:
         return front.round_progress(info.session)
     except NotFound:
         return {}
+
+
+def _best(
+    state: StateStore, info: SessionInfo, progress: Mapping[str, Any], tally: Tally
+) -> Mapping[str, Any] | None:
+    """Round, metric, value and model of the best so far, as a session that runs says it, else looked up."""
+    best: Mapping[str, Any] | None = progress.get("best")
+    if best is None:
+        metric = metric_of(info.plan)
+        curve = {round_: band.mean for round_, band in tally.curve(TaskKind.VALIDATE, metric)}
+        if (found := best_of(curve, direction_of(info.plan))) is None:
+            return None
+        best = {"metric": metric, "round": found.round, "value": found.value}
+    return {**best, "model": state.record(info.session, best["round"]).record.model}
 
 
 def client_names(front: Front) -> dict[str, str]:

@@ -117,12 +117,12 @@
 
   function forget(form) {
     for (const field of form.elements) if (field.classList.contains("is-invalid")) wrong(field, "");
-    form.querySelector(":scope > .outcome")?.replaceChildren();
+    form.querySelector(".outcome")?.replaceChildren();
   }
 
   // A message that outlives a redraw of what is around the form.
   function say(form, words, kind) {
-    let place = form.closest("[data-live]") ? null : form.querySelector(":scope > .outcome");
+    let place = form.closest("[data-live]") ? null : form.querySelector(".outcome");
     place ??= document.getElementById("outcome") ?? made();
     const note = document.createElement("div");
     note.className = `alert alert-${kind} alert-dismissible`;

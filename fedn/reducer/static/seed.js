@@ -49,6 +49,7 @@
     if (came.cancelled) return place.replaceChildren("cancelled; nothing is kept");
     if (came.status !== 201) return refuse(place, shown.file, came.answer);
     outcome(choose).replaceChildren();
+    written = false;
     const { name, digest } = came.answer;
     const words = element("div", { class: "alert alert-success" }, element("p", {}, element("strong", {}, name), " is a seed model now."));
     const links = element("div", { class: "actions" });

@@ -22,6 +22,7 @@
     if (from !== curve) return; // another one was chosen meanwhile
     const { names, kind, metric: name } = from.about;
     offer(names, kind, name);
+    metric.closest(".pick").hidden = metric.options.length === 0;
     if (!seen("curve", from.points.length > 0)) return;
     const words = fedn.words(kind, name);
     const rows = from.points.map((point) => [point.round, point.mean, point.low, point.high, point.clients]);
@@ -63,6 +64,7 @@
   function drawTimes() {
     const which = laps.value;
     const timed = times.points.filter((point) => Object.values(point[which]).some((value) => value !== null));
+    laps.closest(".pick").hidden = times.points.length === 0;
     if (!seen("times", timed.length > 0)) return;
     const parts = Object.keys(WORDS).filter((part) => timed.some((point) => part in point[which]));
     const shown = fedn.bars(timed);

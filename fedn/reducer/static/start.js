@@ -7,6 +7,7 @@
   const CALM_MS = 300; // after the last key
   let timer = 0;
   let asked = 0;
+  let again = false;
 
   // Only what people have touched is marked as wrong while they write; all of it once they press Start.
   const touched = new Set();
@@ -24,7 +25,9 @@
       }
     }
     const { status, answer } = await fedn.ask("POST", form.dataset.check, { plan });
-    if (mine !== asked || status >= 500) return;
+    if (mine !== asked) return;
+    again = status >= 500 || answer.code === "stale_page"; // the reducer is away, or was
+    if (again) return;
     for (const error of answer.errors ?? []) {
       if (!wrong.some(({ field }) => field === error.field)) wrong.push(error);
     }
@@ -68,6 +71,7 @@
       timer = setTimeout(check, CALM_MS);
     });
     document.addEventListener("fedn:event", ({ detail }) => { if (/client|combiner|network|package/.test(detail.event)) check(); });
+    document.addEventListener("fedn:redrawn", () => { if (again) check(); });
     // A field that is wrong must not stay hidden.
     new MutationObserver(() => form.querySelectorAll("details:has(.is-invalid)").forEach((one) => { one.open = true; }))
       .observe(form, { subtree: true, attributeFilter: ["class"] });

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from sqlite_files import run_raw
 
 from fedn.domain.ids import ClientId, SessionId
 from fedn.ports import MetricRow
 from fedn.stores.files import FileModels
+from fedn.stores.schema import SCHEMA_VERSION
 from fedn.stores.sqlite import SqliteState
 from fedn.stores.trail import verify_trail
 from fedn.testing.contracts.samples import build_trail
@@ -121,6 +123,16 @@ def test_check_makes_nothing_unless_it_is_told_to(alone, tmp_path: Path):
     assert alone.json("store", "check", *place)["ok"]
 
 
+@pytest.mark.parametrize("command", [("check",), ("gc", "--delete")])
+def test_only_a_reducer_brings_an_older_schema_forward(alone, kept: Kept, command: tuple[str, ...]):
+    older = SCHEMA_VERSION - 1
+    run_raw(kept.root / "state.db", f"PRAGMA user_version = {older}")
+    result = alone("store", *command, *kept.at)
+    assert result.exit_code != 0
+    assert f"has schema version {older}" in " ".join(result.output.split())
+    assert run_raw(kept.root / "state.db", "PRAGMA user_version") == [(older,)]
+
+
 def test_check_tells_a_strangers_file(alone, kept: Kept):
     with closing(sqlite3.connect(kept.root / "other.db")) as other:
         other.execute("CREATE TABLE somebody_elses (x)")
@@ -197,6 +209,19 @@ def test_a_copy_is_verified_on_both_sides_and_can_be_a_backup(alone, kept: Kept,
         assert len(state.metrics(MNIST)) == 6
 
 
+def test_the_targets_settings_are_those_of_its_file_alone(
+    alone, kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("FEDN_REDUCER_STATE_STORE", kept.state)
+    monkeypatch.setenv("FEDN_REDUCER_MODEL_STORE", kept.models)
+    new = tmp_path / "new.yaml"
+    new.write_text(
+        f"state_store: sqlite:///{tmp_path}/new/state.db\nmodel_store: file://{tmp_path}/new/models\n"
+    )
+    assert alone.json("store", "copy", "--to-config", new)["copied"]["records"] == 7
+    assert (tmp_path / "new" / "state.db").exists()
+
+
 def test_a_copy_says_what_is_damaged(alone, kept: Kept, tmp_path: Path):
     for path in kept.root.glob("models/??/*"):
         path.write_bytes(b"other bytes")
@@ -232,6 +257,11 @@ def test_no_password_is_taken_as_an_argument(alone, command: str):
         said = alone.refused(2, *words, *place)
         assert "holds a password" in said
         assert "hunter2" not in said
+    said = alone.refused(
+        2, "store", command, "--state", "sqlite:///a.db", "--models", "s3://b?secret_key=hunter2"
+    )
+    assert "FEDN_S3_SECRET_KEY_FILE" in said
+    assert "hunter2" not in said
     said = alone.refused(2, "audit", "verify", "--state", place[1])
     assert "FEDN_MONGO_PASSWORD_FILE" in said
     assert "hunter2" not in said

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fedn.domain.errors import InvalidConfig, LoginRefused, StaleTerm, StoreUnavailable
+from fedn.reducer import leading
 from fedn.reducer.leading import Leader, opened, unless_stopped
 from fedn.reducer.standby_sign import StandbySign, read_sign
 from fedn.stores.holders import is_dead, own_name, shown
@@ -72,17 +73,37 @@ async def test_nobody_waits_for_a_lease_that_is_free(state: MemoryState, leader:
     assert await leader.take() == state.newest_term() == 1
 
 
-async def test_a_standby_says_who_leads_and_takes_over_when_that_one_ends(
-    state: MemoryState, leader: Leader, caplog: pytest.LogCaptureFixture
+async def test_a_standby_says_once_who_leads_and_takes_over_when_that_one_ends(
+    state: MemoryState, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
+    monkeypatch.setattr(leading, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(leading, "TELL_SECONDS", 0.0)
+    looks = Looks()
+    leader = Leader(state.leadership, LONG, looks)
     lease = state.leadership.take("hospital/12/elsewhere/1", LONG)
+    waiting = asyncio.create_task(leader.take())
     with caplog.at_level(logging.WARNING):
-        waiting = asyncio.create_task(leader.take())
-        while not caplog.records:
-            await asyncio.sleep(0.01)
-    assert "standing by: reducer on hospital (process 12) leads until" in caplog.text
+        for host in ("hospital", "clinic"):
+            lease = state.leadership.take(f"{host}/12/elsewhere/1", LONG, instead_of=lease.holder)
+            looks.names.clear()
+            while looks.names[-3:].count(f"reducer on {host} (process 12) leads") < 3:
+                await asyncio.sleep(0.01)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [f"standing by: reducer on {host} (process 12) leads" for host in ("hospital", "clinic")]
     state.leadership.give_up(lease)
     assert await waiting == lease.term + 1
+    await leader.give_up()
+
+
+class Looks(StandbySign):
+    """Every time that a standby has looked, and who led then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def hang_out(self, words: str) -> None:
+        self.names.append(words)
 
 
 async def test_a_dead_ones_lease_is_not_waited_for(state: MemoryState, leader: Leader):

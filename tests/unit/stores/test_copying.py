@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ from fedn.domain.errors import Conflict, StaleTerm, StoreUnavailable
 from fedn.domain.identity import Role
 from fedn.domain.ids import ClientId, CombinerName, Digest, SessionId, digest_of
 from fedn.identity.audit import verify_audit
-from fedn.ports import CombinerInfo, MetricRow, ModelInfo
+from fedn.ports import CombinerInfo, MetricRow, ModelInfo, SessionInfo
 from fedn.reducer.metrics import pages
+from fedn.stores import copying
 from fedn.stores.copying import COPYING, PAGE, Copied, Stores, copy_network
 from fedn.stores.files import FileModels
 from fedn.stores.holding import Lead, leading
@@ -123,6 +124,29 @@ def test_a_copy_is_the_same_and_so_is_the_copy_of_the_copy(kept: Stores, tmp_pat
     assert term > source.state.newest_term()
     assert back.state.commit_round(successor(back.state.record(MNIST, ROUNDS + 1)), term).round == ROUNDS + 2
     back.state.close()
+
+
+def test_large_records_go_a_few_at_a_time(source: Stores, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(copying, "BYTES_AT_ONCE", len(source.state.record(MNIST, 1).raw) * 3)
+    there, most = memory(), []
+
+    def import_some(info: SessionInfo, rows: Sequence[tuple[int, str, bytes]], term: int) -> None:
+        most.append(len(rows))
+        MemoryState.import_session(there.state, info, rows, term)
+
+    monkeypatch.setattr(there.state, "import_session", import_some)
+    assert copy_network(source, there, pages).records == ROUNDS + 2 + 4
+    assert everything(there) == everything(source)
+    assert 2 <= max(most) <= 3
+
+
+def test_metrics_of_a_round_that_is_not_committed_stay_behind(source: Stores):
+    there, open_round = memory(), ROUNDS + 2
+    rows = [MetricRow(MNIST, number, "train", ClientId("b"), 10, {}) for number in (ROUNDS, open_round)]
+    source.state.add_metrics(rows, source.state.newest_term())
+    copy_network(source, there, pages)
+    assert [row for row in there.state.metrics(MNIST) if row.client == "b"] == rows[:1]
+    assert list(there.state.metrics(MNIST)) == list(source.state.metrics(MNIST))[:-1]
 
 
 def test_again_it_copies_what_is_new_alone(source: Stores):

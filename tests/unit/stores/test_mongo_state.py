@@ -250,6 +250,19 @@ def test_a_change_whose_entry_fails_halfway_does_not_happen(mongo: MongoSet, sto
     assert [stored.entry.event for stored in members.audit()] == [change]
 
 
+def test_of_writes_that_fail_together_the_reason_is_said(
+    mongo: MongoSet, store: MongoState, first: StoredRecord
+):
+    with mongo.client() as client:
+        client[NAME].command("collMod", "metrics", validator={"round": 1})
+        try:
+            with pytest.raises(StoreUnavailable, match="Document failed validation"):
+                store.add_metrics([row(MNIST, 1), row(MNIST, 2)], TERM)
+        finally:
+            client[NAME].command("collMod", "metrics", validator={})
+    assert store.metrics(MNIST) == []
+
+
 # --- values
 
 

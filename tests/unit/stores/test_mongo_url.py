@@ -71,6 +71,7 @@ def test_no_refusal_shows_a_password(url: str):
      ("mongodb://me:a@b/c:d@host/net?x=1", "mongodb://me:***@host/net?x=1"),
      ("mongodb://h/n?tlsCertificateKeyFilePassword=p&w=1", "mongodb://h/n?tlsCertificateKeyFilePassword=***&w=1"),
      ("sqlite:////home/a:b@c/x.db", "sqlite:////home/a:b@c/x.db"), ("file:///a:b@c", "file:///a:b@c"),
+     ("s3://bucket?secret_key=p&access-key=q&x=1", "s3://bucket?secret_key=***&access-key=***&x=1"),
      ("s3://bucket/prefix?endpoint=http://host", "s3://bucket/prefix?endpoint=http://host")],
 )  # fmt: skip
 def test_an_address_is_shown_without_its_password(url: str, expected: str):

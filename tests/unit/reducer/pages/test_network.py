@@ -62,7 +62,7 @@ def test_the_network_is_a_picture_and_tables(net, service, browse, small):
     }  # fmt: skip
     text = browse("/network")
     assert 'aria-label="Client name-0: training"' in text
-    assert 'aria-label="Combiner c2: lost, 1 client"' in text
+    assert 'aria-label="Combiner c2: lost, 0 clients, 1 gone"' in text
     assert 'aria-label="Client gone-x: lost"' in text
     assert re.search(rf'href="/sessions/{session}"[^>]*>round 4</a>: training', text)
     for word in ("c1.example.org:12080", "9.9.9", "8.0 GiB", "1.0 GiB", "3.0 MiB"):

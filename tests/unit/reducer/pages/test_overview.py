@@ -38,7 +38,8 @@ def test_an_empty_network_says_what_to_do_next_and_ticks_off_what_is_there(servi
     assert "Nobody is here yet" in browse("/")
     assert done() == ["", "", "", ""]
     assert 'href="/seed"' in browse("/")
-    assert 'href="/seed"' not in browse("/", "viewer")
+    assert "fedn combiner start --reducer https://fl.example.org --join-file" in browse("/")
+    assert not {"/seed", "/network/join"} & set(re.findall(r'href="([^"]*)"', browse("/", "viewer")))
     join(service)
     service.seed_model([small.model_file()], "zeros", 0)
     assert done() == [" done", " done", " done", ""]
@@ -82,7 +83,8 @@ def test_what_has_ended_is_listed_and_what_failed_needs_attention(service, brows
     told(service, 2, "session_failed", bad, -1, reason="the disk is full")
     service.end(bad, "failed", "the disk is full")
     shown = words(browse("/"))
-    assert "accuracy 0.7500 round 1" in shown
+    assert "accuracy 0.7500 round 1 accuracy 0.5000" in shown  # the best, and the last
+    assert f'href="/models/{"f" * 64}"' in browse("/")
     assert "No session runs just now." in shown
     assert f"{evil} failed 1 min ago." in unescape(browse("/"))
     assert f'href="/sessions/{bad}/why"' in browse("/")

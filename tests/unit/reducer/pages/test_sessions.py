@@ -110,25 +110,14 @@ def test_an_ended_session_offers_a_new_one_from_its_newest_model(http, service, 
     assert f"/start?model={head}" in shown(http, f"/sessions/{info.session}")
 
 
-def test_a_viewer_sees_sessions_and_no_buttons(net, service, small):
-    from small_network import bearer
-
+def test_a_viewer_sees_sessions_and_no_buttons(browse, service, small):
     info = small.seeded(service)
-    app = net.app()
-    pages = {}
-    for role in ("viewer", "operator"):
-        http = app.test_client()
-        headers = bearer(net.token(role, name=role)) | {"Accept": "text/html"}
-        pages[role] = [
-            shown(http, address, headers=headers, base_url="https://fl.example.org")
-            for address in (f"/sessions/{info.session}", "/control")
-        ]
-    for page in pages["viewer"]:
-        assert "/stop" not in page
-        assert "Start another" not in page
-    for page in pages["operator"]:
-        assert "/stop" in page
-        assert "Start another" in page
+    for address in (f"/sessions/{info.session}", "/control"):
+        viewers, operators = browse(address, "viewer"), browse(address, "operator")
+        assert "/stop" not in viewers
+        assert "Start another" not in viewers
+        assert "/stop" in operators
+        assert "Start another" in operators
 
 
 def test_the_list_has_what_runs_first_and_can_be_filtered_and_paged(http, service, small):
