@@ -60,7 +60,8 @@ class StateStore(Protocol):
 
         Raises TrailConflict unless the record's parent is the head and its round the next one, and
         StaleTerm if a newer term was taken. Committing the very same bytes again returns the head. The
-        model is not marked as pruned then.
+        model is not marked as pruned then, and metrics of this round go that are by clients who don't
+        count in it: a leader before this one may have left them.
         """
 
     def record(self, session: SessionId, round: int) -> StoredRecord: ...

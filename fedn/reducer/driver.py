@@ -387,10 +387,11 @@ class SessionDriver:
             return
         self._head, self._subject = head, Subject(head.round, head.model, head.model_size, inline)
         times.lap(COMMITTING)
-        contributors = sum(len(part.contributors) for part in command.parts)
+        counted = {one.client for part in command.parts for one in part.contributors}
+        train = summary([row for row in intake.metrics if row.client in counted])
         self._tell("round_committed", round=head.round, rounds=self._plan.rounds, model=head.model,
-                   contributors=contributors, refused=[a.client for a in command.refused],
-                   lost=[a.client for a in command.lost], train=summary(intake.metrics),
+                   contributors=len(counted), refused=[a.client for a in command.refused],
+                   lost=[a.client for a in command.lost], train=train,
                    seconds=times.seconds)  # fmt: skip
         self._decide(mc.RoundCommitted(head))
 

@@ -87,7 +87,9 @@ def _mongo(url: str, read_only: bool, environ: Mapping[str, str]) -> StateStore:
         if error.name not in ("bson", "pymongo"):
             raise
         raise InvalidConfig(
-            "state_store", "is in MongoDB, and its driver pymongo is not installed", "install fedn with its extra `mongo`"
+            "state_store",
+            "is in MongoDB, and its driver pymongo is not installed",
+            "install fedn with its extra `mongo`",
         ) from None
     return MongoState(url, read_only=read_only, environ=environ)
 

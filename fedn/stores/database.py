@@ -121,6 +121,8 @@ class Database:
         """
         aside = self.path.with_name(f"{self.path.name}.{uuid4().hex}.new")
         try:
+            with disk_errors(aside):
+                aside.touch(0o600)  # it names people, and what lies beside it gets the same rights
             self._open_writer(aside).close()
             with suppress(OSError):  # another was quicker, or there are no hard links: then in place
                 self.path.hardlink_to(aside)

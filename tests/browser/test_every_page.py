@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from pages import live
+from ports import settled_port
+from sdk_clients import until
 
+import fedn
 from fedn.identity.roles import REST
+from fedn.sandbox.processes import Sandbox
 
 AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 OWN_WAY = {
@@ -37,19 +42,37 @@ def address(rule: str, trained) -> str:
 
 @pytest.mark.parametrize("rule", pages())
 def test_page(rule: str, trained, window):
-    from axe_playwright_python.sync_playwright import Axe
-
-    axe = Axe()
     for scheme, width in (("light", 1280), ("dark", 360)):
         view = window(trained.sandbox.url, color_scheme=scheme, viewport={"width": width, "height": 800})
-        page = view.go(address(rule, trained))
-        live(page)
-        assert page.locator("h1").count() == 1
-        wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-        assert wide <= 0, f"{wide} pixels stick out at {width} in {scheme}"
-        found = axe.run(page, options=AXE_RULES).response["violations"]
-        grave = [one for one in found if one["impact"] in ("serious", "critical")]
-        assert not grave, "\n".join(
-            f"{scheme} {width}: {one['id']}: {one['help']}: {node['html'][:200]}"
-            for one in grave for node in one["nodes"][:5]
-        )  # fmt: skip
+        look_at(view.go(address(rule, trained)), f"{scheme} {width}")
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a reducer that is all there is."""
+    with Sandbox(tmp_path_factory.mktemp("bare"), 0, 0, settled_port()) as running:
+        with fedn.Network(running.url) as network:
+            until(lambda: network.sessions() == [])
+        yield running.url
+
+
+@pytest.mark.parametrize("rule", [rule for rule in pages() if "<" not in rule])
+def test_page_where_nothing_is_yet(rule: str, bare: str, window):
+    view = window(bare, viewport={"width": 360, "height": 800})
+    look_at(view.go(rule), "nothing yet")
+
+
+def look_at(page, where: str) -> None:
+    """One head line, nothing beside the screen, no fault that axe calls grave."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    live(page)
+    assert page.locator("h1").count() == 1
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, f"{wide} pixels stick out: {where}"
+    found = Axe().run(page, options=AXE_RULES).response["violations"]
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert not grave, "\n".join(
+        f"{where}: {one['id']}: {one['help']}: {node['html'][:200]}"
+        for one in grave for node in one["nodes"][:5]
+    )  # fmt: skip

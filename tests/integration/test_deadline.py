@@ -135,13 +135,13 @@ async def test_an_update_that_came_along_with_its_offer_is_looked_up(
 ) -> None:
     async with Federation(tmp_path) as federation:
         combiner, (_, late) = await begun(federation, SMALL, min_clients=1)
-        take = combiner._take
+        take = combiner._intake.take
 
         async def too_late(run: RoundRun, upload: Upload, inline: bytes) -> None:
             time_is_up(combiner)
             await take(run, upload, inline)
 
-        monkeypatch.setattr(combiner, "_take", too_late)
+        monkeypatch.setattr(combiner._intake, "take", too_late)
         late.gate.set()
         await federation.story.until("round_committed")
         await not_counted(federation)

@@ -21,7 +21,8 @@ async def test_a_fault_is_told_to_the_owner_or_to_who_was_named_for_it() -> None
 
 
 async def test_what_is_cut_off_has_ended_and_is_no_fault() -> None:
-    faults, ended = list[BaseException](), asyncio.Event()
+    faults, ended = list[object](), asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: faults.append(told))
 
     async def for_ever() -> None:
         try:
@@ -43,7 +44,8 @@ async def test_it_settles_only_when_what_was_started_meanwhile_is_over_too() -> 
     tasks = Tasks()
 
     async def second() -> None:
-        await asyncio.sleep(0)
+        for _ in range(9):
+            await asyncio.sleep(0)
         story.append("second")
 
     async def first() -> None:

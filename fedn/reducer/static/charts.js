@@ -6,9 +6,31 @@
 "use strict";
 
 {
-  const shown = new Map(); // element id -> what it was drawn from, for a change of colours
+  const { library } = document.currentScript.dataset;
+  const shown = new Map(); // element id -> what it is drawn from
+  const drawn = new Set();
+  let asked = false;
 
   function chart(element, traces, layout = {}, data = null) {
+    shown.set(element.id, { traces, layout, data });
+    if (window.Plotly) draw(element.id);
+    else if (!asked) load();
+  }
+
+  // Plotly takes longer to read than all else: it comes once there is something to draw, behind the page.
+  function load() {
+    asked = true;
+    const script = document.createElement("script");
+    script.src = library;
+    script.onload = () => { for (const id of shown.keys()) draw(id); };
+    script.onerror = () => { asked = false; }; // the next chart asks again
+    document.head.append(script);
+  }
+
+  function draw(id) {
+    const element = document.getElementById(id);
+    if (!element) return;
+    const { traces, layout, data } = shown.get(id);
     const styles = getComputedStyle(document.documentElement);
     const colour = (name) => styles.getPropertyValue(name).trim();
     const axis = { gridcolor: colour("--bs-border-color"), zeroline: false, automargin: true, linecolor: colour("--bs-border-color") };
@@ -21,11 +43,9 @@
       ...layout,
       xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
     };
-    const first = !shown.has(element.id);
-    shown.set(element.id, { traces, layout, data });
-    const drawn = Plotly.react(element, traces, base, { responsive: true, displayModeBar: false });
-    if (first && data) element.after(downloads(element));
-    return drawn;
+    Plotly.react(element, traces, base, { responsive: true, displayModeBar: false });
+    if (data && !drawn.has(id)) element.after(downloads(element));
+    drawn.add(id);
   }
 
   // Apart from one another also for those who see few colours; the same in light and dark.
@@ -67,12 +87,7 @@
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   }
 
-  document.addEventListener("fedn:theme", () => {
-    for (const [id, { traces, layout, data }] of shown) {
-      const element = document.getElementById(id);
-      if (element) chart(element, traces, layout, data);
-    }
-  });
+  document.addEventListener("fedn:theme", () => { for (const id of drawn) draw(id); });
 
   window.fedn = Object.assign(window.fedn ?? {}, { chart, colours });
 }

@@ -21,6 +21,7 @@ from fedn.stores.sqlite import SqliteState
 from fedn.stores.trail import verify_trail
 from fedn.testing.contracts.samples import (
     TERM,
+    blob_of,
     build_trail,
     genesis,
     join_token,
@@ -159,7 +160,10 @@ def test_a_removed_session_leaves_what_others_need(state: StateStore, models: Mo
     with pytest.raises(Conflict):
         drop_session(state, models, MNIST, later(), note, later())
     state.set_session_state(MNIST, "finished", "", state.newest_term())
+    state.mark_pruned([named_nowhere := digest_of(blob_of("mnist", 1)), digest_of(blob_of("other", 1))], 5.0)
     report = drop_session(state, models, MNIST, later(), note, later())
+    assert state.pruned(named_nowhere) is None
+    assert state.pruned(digest_of(blob_of("other", 1))) == 5.0
     assert (report.records, report.blobs, report.kept) == (4, 3, 1)
     assert [info.session for info in state.sessions()] == [OTHER]
     assert set(models.digests()) == {

@@ -61,6 +61,11 @@ def test_a_closed_store_says_so(store: SqliteState):
             call()
 
 
+def test_it_is_for_its_owner_alone(path: Path, store: SqliteState):
+    store.take_term()
+    assert {oct(one.stat().st_mode & 0o777) for one in path.parent.glob(f"{path.name}*")} == {"0o600"}
+
+
 def test_a_newer_schema_is_refused(path: Path, store: SqliteState):
     store.close()
     run_raw(path, "PRAGMA user_version = 99")
