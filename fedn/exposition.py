@@ -30,7 +30,10 @@ def new_registry(collector: Collector) -> CollectorRegistry:
 
 def written(registry: CollectorRegistry, accept: str) -> tuple[bytes, str]:
     """All metrics of now, in the format that an Accept header asks for, and its media type."""
-    encode, media = choose_encoder(accept)
+    try:
+        encode, media = choose_encoder(accept)
+    except (ValueError, TypeError):  # a version that is no number
+        encode, media = choose_encoder("")
     return encode(registry), media
 
 

@@ -73,6 +73,12 @@ class ReducerSettings(Listener):
         "PEM file of a certificate that browsers know already, with its chain; empty for the network's own.",
     )
     https_key: str = setting("", "PEM file of the key of https_certificate.")
+    host_names: Sequence[str] = setting(
+        [],
+        "Names with a dot by which a network without identity is reached (insecure_no_tls_no_auth); "
+        "addresses, and names without a dot, need not be listed.",
+        max_length=32,
+    )
     observers: Sequence[str] = setting(
         [],
         "Where sessions are told of, too, as name:location: tensorboard:FOLDER, or mlflow: and the address "

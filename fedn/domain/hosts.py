@@ -10,6 +10,8 @@ MAX_NUMBER = 2**53
 """Beyond it JSON's readers lose digits."""
 MAX_LINES, MAX_LETTERS = 100, 300
 """Lines of a log that are kept of one process, and letters of one."""
+MAX_TIME = 253_402_300_799.0
+"""Unix time at the end of the year 9999; no calendar here goes on behind it."""
 
 
 def known(host: Host) -> Host:
@@ -22,7 +24,12 @@ def known(host: Host) -> Host:
 
 def known_lines(lines: tuple[LogLine, ...]) -> tuple[LogLine, ...]:
     """The last of them, each cut to what is shown."""
-    return tuple(LogLine(line.at, _word(line.level), _cut(line.text)) for line in lines[-MAX_LINES:])
+    return tuple(LogLine(_time(line.at), _word(line.level), _cut(line.text)) for line in lines[-MAX_LINES:])
+
+
+def _time(at: float) -> float:
+    """0 for what is no time; NaN is none, too."""
+    return at if 0 <= at <= MAX_TIME else 0.0
 
 
 def _word(text: str) -> str:

@@ -157,8 +157,11 @@ class Gate:
         return login, still
 
     def page_token(self) -> str:
-        """What pages that are shown in answer to this request carry, for their writes."""
-        return self.page_tokens.of(g.get("login", ""))
+        """What pages that are shown in answer to this request carry, for their writes.
+
+        '' for whoever was refused before this gate, as foreign host names are.
+        """
+        return self.page_tokens.of(g.get("login", "")) if "principal" in g else ""
 
     def _check_page(self, browser: bool) -> None:
         """Writes of a browser come from a page of ours. At the login there is no login yet to be abused."""

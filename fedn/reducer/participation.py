@@ -11,6 +11,7 @@ from fedn.domain.round import RoundRecord
 from fedn.domain.update import TRAIN_SECONDS
 from fedn.ports import MetricRow, StateStore
 from fedn.reducer.metrics import pages
+from fedn.reducer.spooling import Few
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,17 @@ class Everybody:
         return self._found.setdefault(client, Participation(client))
 
 
+_HISTORIES = Few(4, "histories of whole sessions")
+"""Of a large session one takes a processor for seconds."""
+
+
 def participation(state: StateStore, session: SessionId) -> list[Participation]:
-    """Everybody who contributed, was refused or lost, or reported anything, sorted by id."""
+    """Everybody who contributed, was refused or lost, or reported anything, sorted by id. Raises Busy."""
+    with _HISTORIES.one():
+        return _participation(state, session)
+
+
+def _participation(state: StateStore, session: SessionId) -> list[Participation]:
     everybody, after = Everybody(), -1
     while stored := state.records(session, after=after):
         for item in stored:

@@ -18,6 +18,7 @@ from fedn.config import ReducerSettings
 from fedn.domain.errors import InvalidInput, NotFound, Unavailable
 from fedn.domain.ids import PROTOCOL_VERSION, SessionId, check_id
 from fedn.domain.plan import plan_from
+from fedn.domain.round import StoredRecord
 from fedn.reducer.auditing import Auditor
 from fedn.reducer.front import Front
 from fedn.reducer.gate import Gate, audited
@@ -50,8 +51,13 @@ from fedn.reducer.rest_network import network_routes
 from fedn.reducer.rest_packages import package_routes
 from fedn.reducer.rest_plan import plan_routes
 from fedn.reducer.rest_why import why_routes
+from fedn.reducer.spooling import Few
 from fedn.reducer.tallies import Tallies
 from fedn.reducer.timing import stored_seconds
+
+PAGE_BYTES = 8 * 2**20
+"""Of records on one page; who wants more of them goes on with ``next``."""
+RECORDS_AT_ONCE = 20
 
 
 def create_app(
@@ -175,6 +181,7 @@ def trail_routes(front: Front) -> Blueprint:
     """What a session has committed: rounds, metrics, trail."""
     routes = Blueprint("trail", __name__, url_prefix="/api/v1/sessions")
     state = front.state
+    verifications, searches = Few(2, "verifications of trails"), Few(4, "searches for the best model")
 
     @routes.get("/<session>/rounds")
     def rounds(session: str) -> Response:
@@ -191,7 +198,7 @@ def trail_routes(front: Front) -> Blueprint:
         found, _ = whole_rounds(state, _id(session), number - 1)
         rows = [row for row in found if row.round == number]
         means = by_round(rows)
-        metrics = {"rows": plain(rows), "metrics": means[0] if means else {}}
+        metrics = {"rows": plain(rows), "metrics": plain(means[0]) if means else {}}
         seconds = plain(stored_seconds(state, _id(session), [number])[number])
         return jsonify(round_form(stored) | record_form(stored) | metrics | {"seconds": seconds})
 
@@ -201,14 +208,15 @@ def trail_routes(front: Front) -> Blueprint:
         info, kind = state.session(_id(session)), query_choice("kind", KINDS)
         found, following = whole_rounds(state, info.session, query_number("after", -1))
         rows = [row for row in found if kind in ("", row.kind)]
-        return jsonify(rounds=by_round(rows), rows=plain(rows), next=following)
+        return jsonify(rounds=plain(by_round(rows)), rows=plain(rows), next=following)
 
     @routes.get("/<session>/best")
     def best(session: str) -> Response:
         """The model with the best mean of a validation ?metric (that of the plan, else accuracy)."""
         info = state.session(_id(session))
         direction = query_choice("direction", ("max", "min"))
-        return jsonify(plain(best_model(state, info, request.args.get("metric", ""), direction)))
+        with searches.one():
+            return jsonify(plain(best_model(state, info, request.args.get("metric", ""), direction)))
 
     @routes.get("/<session>/clients")
     def clients(session: str) -> Response:
@@ -227,7 +235,8 @@ def trail_routes(front: Front) -> Blueprint:
     @routes.get("/<session>/trail/verify")
     def verify(session: str) -> Response:
         """Check every record and model of the trail, byte by byte."""
-        report = front.verify_trail(state.session(_id(session)).session)
+        with verifications.one():
+            report = front.verify_trail(state.session(_id(session)).session)
         return jsonify(plain(report) | {"ok": bool(report.ok)})
 
     return routes
@@ -237,10 +246,23 @@ def _page(front: Front, session: str, key: str, form: Any) -> dict[str, Any]:
     """Records above ?after under ``key``, the session's head, and the ``after`` of the next page."""
     info = front.state.session(_id(session))
     limit = query_number("limit", 100, low=1, high=MAX_PAGE)
-    stored = front.state.records(info.session, after=query_number("after", -1), limit=limit)
+    stored = _records(front, info.session, query_number("after", -1), limit)
     last = stored[-1].record.round if stored else info.head.round
     following = last if last < info.head.round else None
     return {key: [form(item) for item in stored], "head": plain(info.head), "next": following}
+
+
+def _records(front: Front, session: SessionId, after: int, limit: int) -> list[StoredRecord]:
+    """At most ``limit`` of them, and about `PAGE_BYTES`: a record names every contributor."""
+    found, size = list[StoredRecord](), 0
+    while len(found) < limit and size < PAGE_BYTES:
+        more = front.state.records(session, after=after, limit=min(limit - len(found), RECORDS_AT_ONCE))
+        if not more:
+            break
+        found += more
+        size += sum(len(stored.raw) for stored in more)
+        after = more[-1].record.round
+    return found
 
 
 def _id(session: str) -> SessionId:

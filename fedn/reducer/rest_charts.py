@@ -33,7 +33,7 @@ def chart_routes(front: Front, tallies: Tallies) -> Blueprint:
         shown = found[-1][0] if found else after
         columns = {
             "rounds": [number for number, _ in found],
-            "mean": [band.mean for _, band in found],
+            "mean": [plain(band.mean) for _, band in found],  # a sum of finite numbers may not be finite
             "low": [band.low for _, band in found],
             "high": [band.high for _, band in found],
             "clients": [band.clients for _, band in found],
@@ -72,5 +72,5 @@ def _place(phase: str) -> int:
 
 def _laps(tally: Tally, numbers: list[int]) -> dict[str, list[Any]]:
     means = tally.means(TIMING, after=numbers[0] - 1) if numbers else {}
-    found = {lap: [means.get(number, {}).get(lap) for number in numbers] for lap in LAPS}
+    found = {lap: [plain(means.get(number, {}).get(lap)) for number in numbers] for lap in LAPS}
     return {lap: values for lap, values in found.items() if any(value is not None for value in values)}

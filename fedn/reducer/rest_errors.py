@@ -7,6 +7,8 @@ An error is ``{"code", "error", "details", "status"}`` on every route, whoever r
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +28,8 @@ BODY_HERE = "fedn.body_here"
 """In the WSGI environment: whether the whole body had come before the request was begun (`web.py`)."""
 MODEL_ENDPOINTS, PACKAGE_ENDPOINT = ("models.seed", "inspecting.check"), "packages.upload"
 
+PRIVATE_NAMES = (".local", ".lan", ".internal", ".localdomain", ".home.arpa")
+"""Ends of names that nobody can buy."""
 PAGES = frozenset({"page", "login"})
 """Blueprints that answer with pages; those within them are named `page.…`."""
 
@@ -49,8 +53,10 @@ def guard(app: Flask, settings: ReducerSettings, identity: bool) -> None:
     @app.before_request
     def _check() -> None:
         _check_size(settings)
-        if not (identity or settings.insecure_no_tls_no_auth):
-            _check_host()
+        if not identity:
+            _check_host(settings)
+        if not identity:
+            _check_site()
         if request.method not in ("GET", "HEAD", "OPTIONS"):
             _check_origin()
         check_protocol(request.headers.get(PROTOCOL_HEADER))
@@ -85,8 +91,7 @@ def _shown(code: str, message: str, status: int, details: Any = None) -> Respons
     """The error as a page for people who asked for one, else in the one shape."""
     astray = request.blueprint is None and not request.path.startswith("/api")
     if (browsed() or astray) and "text/html" in request.headers.get("Accept", ""):
-        page = render_template("error.html", message=message, status=status, **plain(details or {}))
-        return make_response(page, status)
+        return make_response(render_template("error.html", message=message, status=status), status)
     return error_form(code, message, status, details)
 
 
@@ -123,11 +128,33 @@ def _check_size(settings: ReducerSettings) -> None:
         raise InvalidInput("body", "did not come with the request", "send it at once, with its length")
 
 
-def _check_host() -> None:
+def _check_host(settings: ReducerSettings) -> None:
     """Refuse names that a foreign web page could have bent to this address (DNS rebinding)."""
-    host = host_asked()
-    if not is_loopback(host):
+    host = host_asked().lower()
+    if is_loopback(host):
+        return
+    if not settings.insecure_no_tls_no_auth:
         raise InvalidInput("Host", f"{host[:80]!r} is not this machine", "ask for 127.0.0.1 or localhost")
+    if not (_nobodys(host) or host in settings.host_names):
+        problem = f"{host[:80]!r} is no name of this reducer, as far as it knows"
+        raise InvalidInput("Host", problem, "ask for its address, or list the name in its host_names")
+
+
+def _nobodys(host: str) -> bool:
+    """Whether nobody out there can make this name lead here: an address, or a name of this place alone."""
+    with suppress(ValueError):
+        return bool(ip_address(host))
+    return "." not in host or host.endswith(PRIVATE_NAMES)
+
+
+def _check_site() -> None:
+    """Refuse what a web page of another site loads: without a login, it could take all event streams.
+
+    It may lead people here by a link. Browsers say so to https addresses and to this machine's own.
+    """
+    foreign = request.headers.get("Sec-Fetch-Site") in ("cross-site", "same-site")
+    if foreign and request.headers.get("Sec-Fetch-Mode") != "navigate":
+        raise InvalidInput("Sec-Fetch-Site", "is another site's", "act from the reducer's own page")
 
 
 def host_asked() -> str:

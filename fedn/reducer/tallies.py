@@ -33,6 +33,8 @@ OPEN_ROUNDS = 3
 FRESH_SECONDS = 0.5
 """What was read so long ago is not read anew."""
 SESSIONS_KEPT = 16
+KEPT_SECONDS = 3600.0
+"""After so long a session is read anew: somebody may have been forgotten in the store meanwhile."""
 ROUNDS_KEPT = 10_000
 ROUNDS_TIMED = 10
 NAMES_KEPT = 128
@@ -87,6 +89,7 @@ class Tally:
         self._bands: dict[int, Bands] = {}
         self._names: dict[str, set[str]] = {}
         self._complete = False
+        self.begun = time.monotonic()
         self._read: tuple[int, str, float] = (-1, "", -math.inf)
 
     def read(self, info: SessionInfo) -> None:
@@ -131,12 +134,16 @@ class Tally:
         for row in rows:
             by_round[row.round].append(row)
         for number, of_round in sorted(by_round.items()):
-            self._bands[number] = bands(of_round)
-            for kind, named in self._bands[number].items():
-                known = self._names.setdefault(kind, set())
-                known.update(list(named)[: NAMES_KEPT - len(known)])
+            self._bands[number] = {kind: self._known(kind, named) for kind, named in bands(of_round).items()}
         while len(self._bands) > ROUNDS_KEPT:
             del self._bands[min(self._bands)]
+
+    def _known(self, kind: str, named: Mapping[str, Band]) -> Mapping[str, Band]:
+        """Those whose names are kept; of new ones, those that most clients report come first."""
+        known = self._names.setdefault(kind, set())
+        fresh = sorted(named.keys() - known, key=lambda name: (-named[name].clients, name))
+        known.update(fresh[: NAMES_KEPT - len(known)])
+        return {name: band for name, band in named.items() if name in known}
 
     # --- what it comes to -----------------------------------------------------------------------------
 
@@ -191,7 +198,9 @@ class Tallies:
     def of(self, info: SessionInfo) -> Tally:
         """A session's, with a piece more of it read if there is more."""
         with self._lock:
-            tally = self._kept.pop(info.session, None) or Tally(self._state, info.session)
+            tally = self._kept.pop(info.session, None)
+            if tally is None or time.monotonic() - tally.begun > KEPT_SECONDS:
+                tally = Tally(self._state, info.session)
             self._kept[info.session] = tally
             while len(self._kept) > SESSIONS_KEPT:
                 self._kept.popitem(last=False)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from pages import live
+from pages import forgive, look_at
 from ports import settled_port
 from sdk_clients import until
 
@@ -14,7 +14,6 @@ import fedn
 from fedn.identity.roles import REST
 from fedn.sandbox.processes import Sandbox
 
-AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 OWN_WAY = {
     "/login", "/api/", "/metrics", "/favicon.ico", "/healthz", "/readyz", "/network/join/client.yaml",
 }  # fmt: skip
@@ -62,17 +61,8 @@ def test_page_where_nothing_is_yet(rule: str, bare: str, window):
     look_at(view.go(rule), "nothing yet")
 
 
-def look_at(page, where: str) -> None:
-    """One head line, nothing beside the screen, no fault that axe calls grave."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    live(page)
-    assert page.locator("h1").count() == 1
-    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
-    assert wide <= 0, f"{wide} pixels stick out: {where}"
-    found = Axe().run(page, options=AXE_RULES).response["violations"]
-    grave = [one for one in found if one["impact"] in ("serious", "critical")]
-    assert not grave, "\n".join(
-        f"{where}: {one['id']}: {one['help']}: {node['html'][:200]}"
-        for one in grave for node in one["nodes"][:5]
-    )  # fmt: skip
+def test_a_page_that_is_not_there(bare: str, window):
+    view = window(bare, viewport={"width": 360, "height": 800})
+    assert view.page.goto(f"{bare}/sessions/none").status == 404
+    look_at(view.page, "not there")
+    forgive(view, "status of 404")

@@ -39,8 +39,9 @@ def log_in(view, token: str, path: str = "/"):
     """From a page that asks for a login to that page."""
     page = view.page
     page.goto(view.url + path)
-    page.fill("#token", token)
-    page.get_by_role("button", name="Log in").click()
+    expect(page.locator("#token")).to_be_focused()
+    page.keyboard.type(token)
+    page.keyboard.press("Enter")
     page.wait_for_url(view.url + path)
     return page
 

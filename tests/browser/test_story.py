@@ -120,7 +120,10 @@ def _a_client_is_lost(view, empty: Gates) -> None:
 def _it_is_stopped(page) -> None:
     """A person is asked before; who says no has changed nothing."""
     dialog, state = page.locator("dialog"), page.locator("#session-head .state")
-    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Stop").hover()
+    page.mouse.down()
+    later_rounds(page, 1)  # a slow click holds, whatever is drawn anew meanwhile
+    page.mouse.up()
     expect(dialog).to_contain_text("the story")
     dialog.get_by_role("button", name="Cancel").click()
     expect(dialog).to_have_count(0)

@@ -12,6 +12,7 @@ from typing import Any
 import fedn
 from fedn.sandbox.processes import Sandbox
 
+AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 OFTEN = 150
 """Presses of the Tab key after which a field counts as out of reach."""
 
@@ -27,6 +28,31 @@ def live(page: Any) -> None:
     from playwright.sync_api import expect
 
     expect(page.locator("#link")).to_have_text(re.compile("^live"))
+
+
+def look_at(page: Any, where: str) -> None:
+    """One head line, nothing beside the screen, no fault that axe calls grave."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    live(page)
+    if page.locator("#curve:visible, #compared").count():
+        charts(page)
+    assert page.locator("h1").count() == 1
+    wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert wide <= 0, f"{wide} pixels stick out: {where}"
+    found = Axe().run(page, options=AXE_RULES).response["violations"]
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    assert not grave, "\n".join(
+        f"{where}: {one['id']}: {one['help']}: {node['html'][:200]}"
+        for one in grave for node in one["nodes"][:5]
+    )  # fmt: skip
+
+
+def charts(page: Any) -> None:
+    """Wait until a chart is drawn."""
+    from playwright.sync_api import expect
+
+    expect(page.locator(".chart.js-plotly-plot").first).to_be_visible()
 
 
 def mark(page: Any) -> Callable[[], bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
@@ -19,13 +20,14 @@ from fedn.reducer.rest_forms import plain
 from fedn.reducer.sentences import gravity, sentence
 from fedn.stores.event_rows import Wanted
 
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What may be in an address: an id or a digest. Combiners report what their clients are called."""
 LINKS_SHOWN = 20
 LETTERS_SHOWN = 8000
 """Of one field."""
 ABOUT = {
     "client": "client", "combiner": "combiner", "model": "model", "package": "package",
-    "attached": "client", "moved": "client", "left": "client", "refused": "client", "lost": "client",
-    "from": "combiner",
+    "refused": "client", "lost": "client", "from": "combiner",
 }  # fmt: skip
 """Fields that name something with a page, or several such: what it is."""
 
@@ -62,7 +64,7 @@ def _links(row: EventRow) -> Iterator[tuple[str, str, str]]:
     for field, kind in ABOUT.items():
         value = row.fields.get(field)
         for name in value if isinstance(value, list | tuple | Mapping) else [value]:
-            if isinstance(name, str) and name:
+            if isinstance(name, str) and ID.fullmatch(name):
                 yield kind, name, place(kind, name)
 
 

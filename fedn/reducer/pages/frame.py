@@ -143,6 +143,9 @@ def _content(name: str) -> bytes:
 
 # --- how values are written ------------------------------------------------------------------------------
 
+MOST_SECONDS = 1e11
+"""Three thousand years."""
+
 
 def moment(seconds: float) -> str:
     """Unix time as UTC, to the second."""
@@ -150,7 +153,9 @@ def moment(seconds: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
+    """Seconds as people say them: 0.4 s, 12 s, 3 min 20 s, 2 h 5 min, 3 d 4 h; – beyond all sense."""
+    if not abs(seconds) < MOST_SECONDS:  # clients say how long they trained, and may say anything
+        return "–"
     if seconds < 10:
         return f"{max(seconds, 0):.1f} s"
     whole = round(seconds)

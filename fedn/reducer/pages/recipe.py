@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from shlex import quote
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import yaml
 
@@ -108,12 +108,20 @@ def _values(answers: Answers, identity: bool) -> dict[str, Any]:
             values["app_options"] = {"data": answers.data}
     else:
         values["data"] = answers.data
-    address = urlsplit(answers.reducer)
+    address = _address(answers.reducer)
     if identity:
         values["join_file"] = TOKEN_FILE
     elif address.scheme == "http" and not is_loopback(address.hostname or ""):
         values["insecure_no_tls_no_auth"] = True
     return values
+
+
+def _address(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        remedy = "give http://host:port or https://host:port"
+        raise InvalidInput("reducer", "is not an address", remedy) from None
 
 
 def _file(values: Mapping[str, Any]) -> str:

@@ -9,7 +9,8 @@
   const RETRY_MS = 5000; // after the browser has given up on the stream, as it does on a refusal
   const { stream, login } = document.body.dataset;
   const link = document.getElementById("link");
-  const channel = new BroadcastChannel("fedn-events");
+  const shared = "fedn-events " + stream; // another reducer may be under another path of this host
+  const channel = new BroadcastChannel(shared);
   let wanted = false;
   let drawing = false;
   let lost = false;
@@ -40,7 +41,7 @@
     const fresh = new DOMParser().parseFromString(html, "text/html");
     for (const part of fresh.querySelectorAll("[data-live][id]")) {
       const old = document.getElementById(part.id);
-      if (!old || old.outerHTML === part.outerHTML || old.matches(":has(:is(input, select, textarea):focus)")) continue;
+      if (!old || old.outerHTML === part.outerHTML || old.matches(":has(:is(input, select, textarea):focus, :active)")) continue;
       if (part.id === "state" && old.dataset.token !== part.dataset.token) {
         say("live; the reducer was started anew or you logged in again meanwhile");
       }
@@ -65,7 +66,7 @@
   function heard({ kind, event }) {
     if (kind === "event") {
       document.dispatchEvent(new CustomEvent("fedn:event", { detail: event }));
-      draw();
+      if (!document.hidden) draw(); // a tab that nobody sees is drawn once somebody does
     } else if (kind === "open") {
       lost = false;
       say("live");
@@ -98,7 +99,7 @@
   let holding = false;
   const hold = () => { holding = true; follow(); return new Promise(() => {}); };
   if (navigator.locks) {
-    navigator.locks.request("fedn-events", hold);
+    navigator.locks.request(shared, hold);
     channel.postMessage({ kind: "hello" });
   } else {
     hold();

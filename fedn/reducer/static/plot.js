@@ -88,7 +88,7 @@
   // Sessions may have the same name.
   function title(session, name) {
     const same = chosen().filter(({ dataset }) => dataset.name === name).length > 1;
-    return fedn.escaped(same ? `${name} (${session.slice(-6)})` : name);
+    return same ? `${name} (${session.slice(-6)})` : name;
   }
 
   function keep() {

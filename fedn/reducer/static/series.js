@@ -86,7 +86,7 @@
     const shown = thinned(points);
     const x = shown.map(({ round }) => round);
     const mean = {
-      x, y: shown.map(({ mean }) => mean), name, line: { color: colour, width: 2.5 },
+      x, y: shown.map(({ mean }) => mean), name: escaped(name), line: { color: colour, width: 2.5 },
       mode: shown.length < 30 ? "lines+markers" : "lines", hovertemplate: `round %{x}: %{y:.4~f}<extra>${escaped(name)}</extra>`,
     };
     if (!banded) return [mean];

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fedn.domain.hosts import MAX_LETTERS, MAX_LINES, MAX_NUMBER, MAX_WORD, known, known_lines
 from fedn.domain.messages import Host, LogLine
 from fedn.helpers.host import this_host
@@ -17,6 +19,12 @@ def test_of_a_log_the_last_lines_stay_each_on_one_line() -> None:
     kept = known_lines(lines)
     assert len(kept) == MAX_LINES
     assert kept[0].text == "5\N{REPLACEMENT CHARACTER}" + "x" * (MAX_LETTERS - 2)
+
+
+def test_a_time_that_is_in_no_calendar_is_none() -> None:
+    said = (12.5, math.nan, math.inf, 1e300, -1.0)
+    kept = known_lines(tuple(LogLine(at, "info", "x") for at in said))
+    assert [line.at for line in kept] == [12.5, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_this_process_knows_its_machine_and_says_nothing_of_its_name() -> None:

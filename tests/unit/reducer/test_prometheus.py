@@ -107,6 +107,11 @@ def test_it_speaks_openmetrics_to_whoever_asks_for_it(http):
     assert seen.one("fedn_build_info")
 
 
+def test_an_accept_header_that_makes_no_sense_gets_the_usual_format(http):
+    answer = http.get("/metrics", headers={"Accept": "application/openmetrics-text; version=zz"})
+    assert (answer.status_code, answer.mimetype) == (200, "text/plain")
+
+
 def test_who_shows_no_token_gets_none(net, beside):
     http, bearer = net.app().test_client(), beside("small_network").bearer
     assert http.get("/metrics").status_code == 401

@@ -121,10 +121,32 @@ def test_a_foreign_page_can_neither_act_nor_read(http):
         assert answer.status_code == 404  # let in; there is only no seed model
 
 
+def test_a_foreign_page_loads_nothing_and_may_only_lead_here(http, service):
+    """Each would hold one of the event streams, whose answers it can't read."""
+    for site in ("cross-site", "same-site"):
+        for path in ("/api/v1/events/stream", "/"):
+            answer = http.get(path, headers={"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "cors"})
+            assert "another site" in assert_error(answer, 400)["error"]
+        link = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
+        assert http.get("/", headers=link).status_code == 200
+    assert http.get("/", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_a_page_that_is_refused_carries_no_token(http):
+    asked = {"Accept": "text/html"}
+    refused = http.get("/", headers=asked | {"Host": "evil.example"})
+    assert (refused.status_code, 'data-token=""' in refused.text) == (400, True)
+    assert re.search(r'data-token="[\w-]{20,}"', http.get("/", headers=asked).text)
+
+
 def test_with_the_loud_flag_other_host_names_are_served(service):
-    settings = ReducerSettings(insecure_no_tls_no_auth=True)
-    answer = create_app(service, settings).test_client().get("/healthz", headers={"Host": "reducer.lan"})
-    assert answer.status_code == 200
+    settings = ReducerSettings(insecure_no_tls_no_auth=True, host_names=["fl.example.org"])
+    plain = create_app(service, settings).test_client()
+    for host in ("reducer.lan", "reducer", "10.0.0.7:8090", "[fd00::7]:8090", "fl.example.org"):
+        assert plain.get("/healthz", headers={"Host": host}).status_code == 200, host
+    for host in ("evil.example", "evil.example:8090", "lan.evil.example", "10.0.0.7.evil.example"):
+        error = assert_error(plain.get("/healthz", headers={"Host": host}), 400)["error"]
+        assert "host_names" in error
 
 
 def test_a_protocol_header_that_is_no_number(http):

@@ -100,6 +100,7 @@ def test_examples_and_images_are_there():
     ("app", Answers(PLAIN.reducer, "c", APP)),
     ("app", Answers(PLAIN.reducer, "c", APP, app="no-factory")),
     ("reducer", Answers("ftp://x", "c", data="a")),
+    ("reducer", Answers("http://[", "c", data="a")),
     ("runs", Answers(PLAIN.reducer, "c", "../x", "a")),
     ("image", Answers(PLAIN.reducer, "c", data="a", image="evil")),
 ])  # fmt: skip
