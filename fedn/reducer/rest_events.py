@@ -27,7 +27,7 @@ from fedn.stores.event_rows import Wanted
 RETRY_MILLISECONDS = 1000
 QUIET_SECONDS = 1.0
 """After so much silence the gate gets to look whether the reader still may read."""
-BEAT = 10
+BEAT = 3
 """Quiet seconds after which the reader is told that the stream is still there."""
 MAX_NAMES = 64
 """Names that one question may give."""

@@ -42,7 +42,7 @@ def running(faulty: Gates) -> Iterator[fedn.Session]:
 def come_back(faulty: Gates) -> None:
     """Start the reducer again, on the same stores."""
     faulty.sandbox.start_reducer()
-    until(faulty.network.sessions)
+    until(faulty.network.status)
 
 
 def test_a_stopped_session_is_not_started_again(running, faulty, window) -> None:
