@@ -22,9 +22,9 @@ HELD = f"{Path(__file__).with_name('held_digits.py')}:app"
 CLIENTS = 3
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    """The browser, once for all tests of a process."""
+    """The browser. Not for longer than a module: while it is open its event loop keeps others from running."""
     if (path := chromium_path()) is None:
         pytest.skip("no Chromium here: install it (Debian: apt install chromium) to run the browser tests")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

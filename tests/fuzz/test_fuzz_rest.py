@@ -103,6 +103,8 @@ def there(net: Any) -> dict[str, Any]:
         "name": "fedn.yaml",
         "role": "client",
         "member": "ann",
+        "client": "client-a",
+        "combiner": "c9",
         "token": token,
         "inquiry": net.service.ask_clients(session, Question(TaskKind.PREDICT)).inquiry,
     }

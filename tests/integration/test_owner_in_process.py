@@ -277,8 +277,7 @@ async def test_who_can_not_wait_leaves_at_once_and_drops_what_was_at_work(tmp_pa
         [absence] = federation.state.record(info.session, 1).record.refused
         assert (absence.client, absence.reason) == ("client-1", f"training failed: {PAUSED}")
         one.app.gate.set()
-        await until(lambda: one.client._state.slot is None)
-        assert one.client._journal.held() == []
+        await until(lambda: one.client._state.slot is None and one.client._journal.held() == [])
 
 
 async def test_a_round_that_needs_every_client_goes_on_when_a_paused_one_is_back(tmp_path: Path) -> None:
