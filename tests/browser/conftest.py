@@ -24,7 +24,7 @@ CLIENTS = 3
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[object]:
-    """The browser. Not for longer than a module: while it is open its event loop keeps others from running."""
+    """The browser, for a module and no longer: while it is open, its event loop keeps others from running."""
     if (path := chromium_path()) is None:
         pytest.skip("no Chromium here: install it (Debian: apt install chromium) to run the browser tests")
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
