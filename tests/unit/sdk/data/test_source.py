@@ -84,7 +84,6 @@ class Trap:
         (zipped(**{f"a{n}": b"" for n in range(1001)}), "has 1001 arrays"),
         (zipped(), "has 0 arrays"),
     ],
-    ids=str,
 )
 def test_a_file_that_is_no_plain_npz_is_refused(tmp_path, data, words):
     file = tmp_path / "bad.npz"
