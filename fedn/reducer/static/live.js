@@ -6,6 +6,7 @@
 {
   const LEAST_MS = 1000; // between two redraws, however many events come
   const CALM_MS = 15000; // without any event: times that are told as "ago" move on
+  const TOLD_MS = 60000; // so long it is said that the reducer was started anew
   const RETRY_MS = 5000; // after the browser has given up on the stream, as it does on a refusal
   const { stream, login } = document.body.dataset;
   const link = document.getElementById("link");
@@ -14,6 +15,7 @@
   let wanted = false;
   let drawing = false;
   let lost = false;
+  let anew = false;
   let drawn = 0;
 
   async function draw() {
@@ -43,7 +45,9 @@
       const old = document.getElementById(part.id);
       if (!old || old.outerHTML === part.outerHTML || old.matches(":has(:is(input, select, textarea):focus, :active)")) continue;
       if (part.id === "state" && old.dataset.token !== part.dataset.token) {
-        say("live; the reducer was started anew or you logged in again meanwhile");
+        anew = true;
+        setTimeout(() => { anew = false; say(); }, TOLD_MS);
+        say();
       }
       for (const open of old.querySelectorAll("details[open][id]")) {
         part.querySelector("#" + CSS.escape(open.id))?.setAttribute("open", "");
@@ -57,7 +61,9 @@
     document.dispatchEvent(new CustomEvent("fedn:redrawn"));
   }
 
-  function say(words) {
+  function say() {
+    const words = lost ? "no connection to the reducer; trying again"
+      : anew ? "live; the reducer was started anew or you logged in again meanwhile" : "live";
     if (link && link.textContent !== words) link.textContent = words;
     link?.classList.toggle("lost", lost);
   }
@@ -69,11 +75,11 @@
       if (!document.hidden) draw(); // a tab that nobody sees is drawn once somebody does
     } else if (kind === "open") {
       lost = false;
-      say("live");
+      say();
       draw();
     } else {
       lost = true;
-      say("no connection to the reducer; trying again");
+      say();
     }
   }
 

@@ -13,7 +13,7 @@ from mongod import MongoSet, replica_set
 from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound, StaleTerm, StoreUnavailable
 from fedn.domain.identity import Token
 from fedn.domain.ids import ClientId, CombinerName, SessionId
-from fedn.domain.round import Head, StoredRecord, head_of
+from fedn.domain.round import StoredRecord, head_of
 from fedn.domain.update import Absence
 from fedn.identity.audit import verify_audit
 from fedn.ports import CombinerInfo, MetricRow
@@ -374,16 +374,16 @@ def test_a_server_that_comes_back_is_found_again(mongo: MongoSet, url: str, firs
     with closing(MongoState(f"{url}?serverSelectionTimeoutMS=500")) as store:
         term = store.take_term()
         mongo.servers[0].kill()
-        with pytest.raises(StoreUnavailable, match=r"did not answer: 127\.0\.0\.1:\d+: .*refused"):
+        with pytest.raises(StoreUnavailable, match=r"did not answer: 127\.0\.0\.1:\d+"):
             store.session(MNIST)
         mongo.servers[0].start()
         mongo.primary()
         following = successor(first)
         assert patient(lambda: store.commit_round(following, term)) == head_of(following)
-        assert store.records(MNIST) == [first, following]
+        assert patient(lambda: store.records(MNIST)) == [first, following]
 
 
-def patient(call: Callable[[], Head]) -> Head:
+def patient(call: Callable[[], Any]) -> Any:
     """As the reducer's: again while the store says that it is away."""
     while True:
         with suppress(StoreUnavailable):
