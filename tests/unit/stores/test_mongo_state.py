@@ -13,7 +13,7 @@ from mongod import MongoSet, replica_set
 from fedn.domain.errors import Conflict, Damaged, InvalidInput, NotFound, StaleTerm, StoreUnavailable
 from fedn.domain.identity import Token
 from fedn.domain.ids import ClientId, CombinerName, SessionId
-from fedn.domain.round import StoredRecord, head_of
+from fedn.domain.round import Head, StoredRecord, head_of
 from fedn.domain.update import Absence
 from fedn.identity.audit import verify_audit
 from fedn.ports import CombinerInfo, MetricRow
