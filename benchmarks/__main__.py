@@ -1,6 +1,6 @@
 """``python -m benchmarks``: round overhead, ingest and memory, each beside two floors of the same run.
 
-Takes seven to nine minutes; ``--quick`` under two, with wider spreads.
+Takes thirteen minutes; ``--quick`` under two, with wider spreads.
 """
 
 from __future__ import annotations

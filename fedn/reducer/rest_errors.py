@@ -38,8 +38,8 @@ POLICY = (
     "frame-ancestors 'none'"
 )
 """Nothing but from files of ours; Bootstrap has its small pictures in its styles, as data: images."""
-STYLED_POLICY = POLICY + "; style-src 'self' 'unsafe-inline'"
-"""For pages with `g.styled`: plotly and Swagger UI write styles, though no scripts, into the page."""
+STYLED_POLICY = POLICY.replace(" data:;", " data: blob:;") + "; style-src 'self' 'unsafe-inline'"
+"""For pages with `g.styled`: plotly and Swagger UI write styles, though no scripts; a chart is a blob: before a PNG."""
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,10 @@ _VARYING = re.compile(r"[0-9a-f]{12,}|\d+(?:\.\d+)?")
 
 def span(seconds: float) -> str:
     """How long, as a person would say it."""
+    if seconds < 0.05:
+        return "less than 0.1 s"
     if seconds < 1:
-        return "less than a second"
+        return f"{seconds:.1f} s"
     for limit, size, unit in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             return f"{_short(seconds / size)} {unit}"

@@ -1,17 +1,24 @@
-"""Every page: no serious accessibility fault in light and dark, nothing overflows on a phone, no error."""
+"""Every page: no serious accessibility fault in light and dark, nothing overflows on a phone, no error.
+
+And what is drawn by plotly: its numbers and pictures to take along, and names that look like its markup.
+"""
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy
 import pytest
-from pages import forgive, look_at
+from pages import charts, forgive, look_at
 from ports import settled_port
 from sdk_clients import until
 
 import fedn
 from fedn.identity.roles import REST
+from fedn.sandbox.digits import seed_model
 from fedn.sandbox.processes import Sandbox
 
 OWN_WAY = {
@@ -66,3 +73,32 @@ def test_a_page_that_is_not_there(bare: str, window):
     assert view.page.goto(f"{bare}/sessions/none").status == 404
     look_at(view.page, "not there")
     forgive(view, "status of 404")
+
+
+def test_a_chart_is_taken_along_as_a_picture_and_as_numbers(trained, window):
+    page = window(trained.sandbox.url).go(f"/sessions/{trained.session.id}")
+    charts(page)
+    taken = {}
+    for kind in ("PNG", "CSV"):
+        with page.expect_download() as coming:
+            page.locator("#curve + .downloads").get_by_role("button", name=kind).click()
+        taken[kind] = Path(coming.value.path()).read_bytes()
+        assert coming.value.suggested_filename == f"{trained.session.id}-validate-accuracy.{kind.lower()}"
+    assert taken["PNG"].startswith(b"\x89PNG\r\n")
+    told = trained.session.metrics().query("kind == 'validate' and metric == 'accuracy'")
+    by_round = {number: numpy.average(of.value, weights=of.examples) for number, of in told.groupby("round")}
+    rows = list(csv.DictReader(taken["CSV"].decode().splitlines()))
+    assert {int(row["round"]): float(row["mean"]) for row in rows} == pytest.approx(by_round)
+
+
+def test_a_name_is_text_in_a_chart_too(trained, window):
+    """Plotly reads some HTML, and %{...}, in what it is given to write."""
+    name = "<b>bold</b> & %{x} <a href='//evil.example'>"
+    with fedn.Network(trained.sandbox.url) as network:
+        session = network.start(seed_model(), name=name, rounds=1, min_clients=5, progress=False)
+        assert session.wait(progress=False) == "finished"
+    page = window(trained.sandbox.url).go(f"/plot?session={session.id}&session={trained.session.id}")
+    charts(page)
+    legend = page.locator("#compared .legendtext")
+    assert sorted(legend.all_text_contents()) == sorted([name, "digits"])
+    assert page.locator("#compared a[*|href]").count() == 0

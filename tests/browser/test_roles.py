@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from pages import Gates, forgive, live
+from pages import Gates, audit, forgive, live
 from ports import settled_port
 from sdk_clients import until
 
@@ -40,6 +40,7 @@ def log_in(view, token: str, path: str = "/"):
     page = view.page
     page.goto(view.url + path)
     expect(page.locator("#token")).to_be_focused()
+    audit(page, "login")
     page.keyboard.type(token)
     page.keyboard.press("Enter")
     page.wait_for_url(view.url + path)
@@ -89,6 +90,8 @@ def test_a_viewer_is_shown_nothing_that_writes_and_refused_if_it_asks(secured, w
     for path in (*PAGES, address, f"{address}/trail", f"/models/{session['head']['model']}"):
         page = view.go(path)
         assert page.locator(WRITES).count() == 0, path
+        audit(page, f"a viewer's {path}")
+    audit(admin.go("/people"), "people")
     assert admin.go(address).locator(WRITES).count() > 0
     for method, path in (("POST", f"/api/v1{address}/stop"), ("POST", "/api/v1/sessions"),
                          ("GET", f"/api/v1/models/{session['head']['model']}")):  # fmt: skip

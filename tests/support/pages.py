@@ -31,12 +31,17 @@ def live(page: Any) -> None:
 
 
 def look_at(page: Any, where: str) -> None:
-    """One head line, nothing beside the screen, no fault that axe calls grave."""
-    from axe_playwright_python.sync_playwright import Axe
-
+    """A page that follows the events, with its charts, is as `audit` wants it."""
     live(page)
     if page.locator("#curve:visible, #compared").count():
         charts(page)
+    audit(page, where)
+
+
+def audit(page: Any, where: str) -> None:
+    """One head line, nothing beside the screen, no fault that axe calls grave."""
+    from axe_playwright_python.sync_playwright import Axe
+
     assert page.locator("h1").count() == 1
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0, f"{wide} pixels stick out: {where}"

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, render_template, request
 
 from fedn import plugins
-from fedn.domain.ids import SessionId, check_digest, check_id
+from fedn.domain.ids import Digest, SessionId, check_digest, check_id
 from fedn.ports import SessionInfo, StateStore
 from fedn.reducer.pages.frame import Site
 from fedn.reducer.rest_forms import plan_form
@@ -103,20 +103,25 @@ def _field(state: StateStore, form: Mapping[str, Any], values: Mapping[str, Any]
         kind=form["type"],
         doc=form["doc"],
         value=values.get(name, form["default"]),
-        choices=_choices(state, form),
+        choices=_choices(state, form, values),
         low=form.get("low"),
         high=form.get("high"),
         often=name in OFTEN,
     )
 
 
-def _choices(state: StateStore, form: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _choices(
+    state: StateStore, form: Mapping[str, Any], values: Mapping[str, Any]
+) -> tuple[tuple[str, str], ...]:
     """Value and word of what can be chosen; empty where people write."""
     name = form["name"]
     if group := PLUGINS.get(name):
         return tuple((known, known) for known in sorted(plugins.available().get(group, ())))
     if name == "package":
         packages = state.packages(PACKAGES_SHOWN)
+        chosen = values.get("package")
+        if chosen and all(one.digest != chosen for one in packages):
+            packages = [*packages, state.package(Digest(chosen))]
         named = ((one.digest, f"{one.name} ({one.digest[:12]})") for one in packages)
         return ("", "none: clients run apps of their own"), *named
     return tuple((choice, choice) for choice in form.get("choices", ()))

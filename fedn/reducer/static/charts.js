@@ -71,7 +71,9 @@
 
   function picture(element) {
     const { data } = shown.get(element.id);
-    Plotly.downloadImage(element, { format: "png", filename: data.name, width: 1200, height: 600, scale: 2 });
+    const ground = getComputedStyle(document.documentElement).getPropertyValue("--surface").trim();
+    const figure = { data: element.data, layout: { ...element.layout, paper_bgcolor: ground } }; // legible wherever it is shown
+    Plotly.downloadImage(figure, { format: "png", filename: data.name, width: 1200, height: 600, scale: 2 });
   }
 
   function table(element) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from importlib import import_module
 
 import pytest
 from browsing import own
@@ -16,6 +17,7 @@ SITE = "https://fl.example.org"
 HTML = {"Accept": "text/html"}
 TAR = {"Content-Type": "application/x-tar"}
 PACKAGE = archive()
+DIGEST = "ab" * 32
 
 
 @pytest.fixture
@@ -130,3 +132,16 @@ def test_what_is_drawn_anew_lies_around_the_form(http):
     for source in shown.scripts:
         with browser.get(source) as answer:
             assert answer.status_code == 200
+
+
+def test_a_package_older_than_those_that_are_listed_can_be_started_with(http, monkeypatch):
+    monkeypatch.setattr(import_module("fedn.reducer.pages.start"), "PACKAGES_SHOWN", 1)
+    browser = http("operator")
+    newer = archive({**FILES, "fedn.yaml": MANIFEST.replace("mnist-keras", "newer")})
+    for package in (PACKAGE, newer):
+        assert browser.post("/api/v1/packages", data=package, headers=sent(browser)).status_code == 201
+    for package in (PACKAGE, newer):
+        address = f"/start?model={DIGEST}&package={digest_of(package)}"
+        shown = browser.get(address, headers=HTML).get_data(as_text=True)
+        assert f'<option value="{digest_of(package)}" selected>' in shown
+    assert browser.get(f"/start?package={DIGEST}", headers=HTML).status_code == 404

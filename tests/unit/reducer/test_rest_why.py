@@ -44,7 +44,7 @@ def test_a_committed_round_is_compared_with_the_others(http, session):
     assert (slow["cause"], slow["round"], slow["session"]) == ("straggler", 3, session)
     assert "It took 30 s, and the session's other 3 rounds 3.5 s in the median" in slow["text"]
     assert "What took longer is clients: 30 s, usually 3 s" in slow["text"]
-    assert "slowest client was client-b (waiting less than a second and training 29 s)" in slow["text"]
+    assert "slowest client was client-b (waiting 0.5 s and training 29 s)" in slow["text"]
     assert {"kind": "client", "id": "client-b"} in slow["links"]
     assert asked(http, f"{session}/rounds/2/why")["cause"] == "as_usual"
     assert "no round 6; its last is 4" in asked(http, f"{session}/rounds/6/why", 404)["error"]

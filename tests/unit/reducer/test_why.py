@@ -231,9 +231,9 @@ def test_reasons_that_differ_in_numbers_alone_are_one() -> None:
 
 
 def test_words() -> None:
-    times = (0.2, 3, 9.96, 45.4, 119, 180, 5000, 9000, 500_000)
+    times = (0.01, 0.2, 3, 9.96, 45.4, 119, 180, 5000, 9000, 500_000)
     assert [span(seconds) for seconds in times] == [
-        "less than a second", "3 s", "10 s", "45 s", "119 s", "3 min", "83 min", "2.5 h", "6 days",
+        "less than 0.1 s", "0.2 s", "3 s", "10 s", "45 s", "119 s", "3 min", "83 min", "2.5 h", "6 days",
     ]  # fmt: skip
     assert [listed([]), listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == [
         "", "a", "a and b", "a, b and c",
