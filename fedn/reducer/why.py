@@ -54,7 +54,7 @@ def _by_phase(facts: Facts) -> Explanation:
         case "finishing":
             return _validating(facts)
         case "ended":
-            return answer(facts, Cause.REDUCING, f"Session {facts.session} ends; that is being stored")
+            return answer(facts, Cause.REDUCING, f"Session {facts.called} ends; that is being stored")
         case _:
             return _hindered(facts) or _not_begun(facts)
 
@@ -72,7 +72,7 @@ def _everybody(facts: Facts) -> Explanation | None:
     if "starting" in (facts.ready, facts.waits) or (not facts.ready and not facts.phase):
         return answer(
             facts, Cause.STARTING,
-            f"Session {facts.session} does not run yet: the reducer has just started and looks for the "
+            f"Session {facts.called} does not run yet: the reducer has just started and looks for the "
             "combiners that it knows from before.",
         )  # fmt: skip
     if facts.ready:
@@ -106,7 +106,7 @@ def _paused(facts: Facts) -> Explanation | None:
             f"{counted(facts.head, 'round')} of {facts.rounds} are committed, and no other begins until then"
         )
     why = f" ({facts.waits})" if facts.waits and facts.phase == "paused" else ""
-    return answer(facts, Cause.PAUSED, f"Session {facts.session} rests until somebody resumes it{why}", rest)
+    return answer(facts, Cause.PAUSED, f"Session {facts.called} rests until somebody resumes it{why}", rest)
 
 
 def _updates(facts: Facts) -> str:
@@ -211,7 +211,7 @@ def _ready_to_begin(facts: Facts, begun: str) -> Explanation:
 def _no_package(facts: Facts) -> Explanation:
     return answer(
         facts, Cause.PACKAGE_MISSING,
-        f"Session {facts.session} can't go on: its compute package {facts.package[:12]} is not in the "
+        f"Session {facts.called} can't go on: its compute package {facts.package[:12]} is not in the "
         "model store",
         because(facts.unfit) if facts.unfit else "", links=(Link("package", facts.package),),
     )  # fmt: skip

@@ -117,6 +117,7 @@ class Facts:
 
     session: str
     now: float
+    name: str = ""
     store: str = ""
     ready: str = ""
     state: str = ""
@@ -144,6 +145,11 @@ class Facts:
     told: tuple[Told, ...] = ()
     usually: float = 0.0
     committed: Committed | None = None
+
+    @property
+    def called(self) -> str:
+        """The session as people know it."""
+        return self.name or self.session
 
     @property
     def attached(self) -> frozenset[str]:

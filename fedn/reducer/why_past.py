@@ -29,16 +29,16 @@ def ended(facts: Facts) -> Explanation:
     reason = facts.ended
     match facts.state:
         case "finished" if facts.head < facts.rounds:
-            return answer(facts, Cause.STOPPED_EARLY, before, f"Session {facts.session} ended early, with "
+            return answer(facts, Cause.STOPPED_EARLY, before, f"Session {facts.called} ended early, with "
                           f"{rounds}: {reason}")  # fmt: skip
         case "finished":
             return answer(
-                facts, Cause.FINISHED, f"Session {facts.session} has finished, with {rounds}", reason
+                facts, Cause.FINISHED, f"Session {facts.called} has finished, with {rounds}", reason
             )
         case "cancelled":
             why = f": {reason}" if reason else ""
             return answer(
-                facts, Cause.CANCELLED, before, f"Session {facts.session} was stopped, with {rounds}{why}"
+                facts, Cause.CANCELLED, before, f"Session {facts.called} was stopped, with {rounds}{why}"
             )
         case _:
             return _failed(facts, before, rounds)
@@ -47,7 +47,7 @@ def ended(facts: Facts) -> Explanation:
 def _failed(facts: Facts, before: str, rounds: str) -> Explanation:
     cause, parts = Cause.FAILED, [before]
     links: tuple[Link, ...] = ()
-    parts.append(f"Session {facts.session} failed, with {rounds}: {facts.ended or 'no reason was recorded'}")
+    parts.append(f"Session {facts.called} failed, with {rounds}: {facts.ended or 'no reason was recorded'}")
     if facts.package and not facts.package_there and facts.package[:12] in facts.ended:
         cause = Cause.PACKAGE_MISSING
         links = (Link("package", facts.package),)

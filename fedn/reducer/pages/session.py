@@ -142,8 +142,9 @@ def _people(tally: Tally, info: SessionInfo) -> dict[str, Any]:
 
 
 def _wrong(state: StateStore, info: SessionInfo) -> list[dict[str, Any]]:
-    """What went wrong of late, newest first."""
-    rows = state.events(session=info.session, names=events_of(WRONG), newest=True, limit=10 * WRONG_SHOWN)
+    """What went wrong of late, newest first. A wait is told at the top of the page while it lasts."""
+    names = events_of(WRONG) - {"waiting"}
+    rows = state.events(session=info.session, names=names, newest=True, limit=10 * WRONG_SHOWN)
     told = [row for row in rows if gravity(row.event, row.fields) in WRONG][-WRONG_SHOWN:]
     return [
         asdict(row) | {"text": sentence(row.event, row.fields), "gravity": gravity(row.event, row.fields)}
