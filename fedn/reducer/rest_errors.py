@@ -39,8 +39,8 @@ POLICY = (
 )
 """Nothing but from files of ours; Bootstrap has its small pictures in its styles, as data: images."""
 STYLED_POLICY = POLICY.replace(" data:;", " data: blob:;") + "; style-src 'self' 'unsafe-inline'"
-"""For pages with `g.styled`: plotly and Swagger UI write styles, though no scripts, into the page, and a chart
-is a blob: before it is a PNG."""
+"""For pages with `g.styled`: plotly and Swagger UI write styles, though no scripts, into the page; a chart is
+a blob: before it is a PNG."""
 
 log = logging.getLogger(__name__)
 

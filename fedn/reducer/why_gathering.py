@@ -66,10 +66,11 @@ def _present(front: Front, info: SessionInfo, now: float) -> Facts:
     round_ = progress.get("round", min(following, plan.rounds) if info.state == "finished" else following)
     facts = Facts(
         session=info.session, name=info.name, now=now, ready=front.ready(), state=info.state,
-        ended=info.reason, head=info.head.round, round=round_, rounds=plan.rounds, min_clients=plan.min_clients,
-        deadline=plan.round_deadline, package=plan.package, package_there=_package_there(front, plan.package),
-        phase=progress.get("state", ""), waits=progress.get("waits", ""),
-        hindrances=progress.get("hindrances", {}), expected=progress.get("expected", 0),
+        ended=info.reason, head=info.head.round, round=round_, rounds=plan.rounds,
+        min_clients=plan.min_clients, deadline=plan.round_deadline, package=plan.package,
+        package_there=_package_there(front, plan.package), phase=progress.get("state", ""),
+        waits=progress.get("waits", ""), hindrances=progress.get("hindrances", {}),
+        expected=progress.get("expected", 0),
         received=progress.get("received", 0), standings=_standings(progress.get("clients", {})),
         opened_at=progress.get("opened_at", 0.0),
         stragglers=tuple(progress.get("stragglers", {}).get("clients", ())),
