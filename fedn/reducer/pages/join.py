@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, render_template, request
 
@@ -39,7 +40,7 @@ def join_page(page: Blueprint, site: Site) -> None:
     def join() -> str:
         """The form; with its fields in the query the commands, too."""
         view = site.front.network()
-        answers, wrong, made = _answers(view), None, None
+        answers, wrong, made = _answers(site, view), None, None
         if request.args:
             try:
                 made = recipe(answers, registrar is not None)
@@ -48,6 +49,7 @@ def join_page(page: Blueprint, site: Site) -> None:
         return render_template(
             "join.html",
             answers=answers,
+            proxied=bool(site.settings.trusted_proxies),
             wrong=wrong,
             made=made,
             runs=RUNS,
@@ -64,23 +66,32 @@ def join_page(page: Blueprint, site: Site) -> None:
     @page.get("/network/join/client.yaml")
     def settings() -> Response:
         """The settings file of the same form."""
-        made = recipe(_answers(site.front.network()), registrar is not None)
+        made = recipe(_answers(site, site.front.network()), registrar is not None)
         return Response(
             made.settings, mimetype="application/yaml",
             headers={"Content-Disposition": f'attachment; filename="{SETTINGS_FILE}"'},
         )  # fmt: skip
 
 
-def _answers(view: NetworkView) -> Answers:
+def _answers(site: Site, view: NetworkView) -> Answers:
     """What was entered, and what the form begins with."""
     given: dict[str, Any] = {name: request.args.get(name, "").strip() for name in FIELDS}
-    given["reducer"] = given["reducer"] or request.host_url.rstrip("/")
+    given["reducer"] = given["reducer"] or _address(site)
     given["runs"] = given["runs"] or PACKAGE
     given["image"] = given["image"] or IMAGES[0]
     given["data"] = given["data"] or usual_data(given["runs"])
     if not request.args:
         given["name"] = _free(view)
     return Answers(**given)
+
+
+def _address(site: Site) -> str:
+    """Where a client may find the reducer: as the browser does, but past a proxy, where certificates end."""
+    if not site.settings.trusted_proxies:
+        return request.host_url.rstrip("/")
+    scheme = "https" if site.registrar else "http"
+    host = urlsplit(request.host_url).hostname or ""
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{site.settings.port}"
 
 
 def _free(view: NetworkView) -> str:

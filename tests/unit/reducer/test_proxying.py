@@ -88,6 +88,15 @@ def test_a_trusted_proxy_says_who_comes_and_how(net):
     assert "198.51.100.7" in str(entry.details)
 
 
+def test_clients_are_sent_past_a_proxy_where_tls_ends(net):
+    http = net.app(trusted_proxies=1, port=8095).test_client()
+    site = {"base_url": f"https://{OUTER}", "headers": FORWARDED | HTML}
+    assert log_in(http, net.admin, **site).status_code == 303
+    shown = http.get("/network/join", **site).get_data(as_text=True)
+    assert f'value="https://{OUTER}:8095"' in shown
+    assert "past the proxy" in shown
+
+
 def test_of_a_chain_only_as_many_are_believed_as_are_trusted(net):
     http = net.app(trusted_proxies=1).test_client()
     chain = {"X-Forwarded-For": "192.0.2.1, 198.51.100.7", "X-Forwarded-Host": f"evil.org, {OUTER}"}
