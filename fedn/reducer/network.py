@@ -82,6 +82,12 @@ class NetworkView:
     logs: Mapping[str, tuple[LogLine, ...]] = field(default_factory=dict)
     """The last log lines of members, as role:name, that share them."""
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What clients call themselves by their ids, also those that were here lately."""
+        seen = {str(client): one.info.name for client, one in self.seen.items()}
+        return seen | {str(one.client): one.name for combiner in self.combiners for one in combiner.clients}
+
 
 def choose_combiner(
     view: NetworkView,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from fedn.reducer.why_facts import Cause, Explanation, Facts, Link
-from fedn.reducer.why_words import paragraph, short, span
+from fedn.reducer.why_words import by_name, paragraph, short, span
 
 EVIDENCE_MOST = 30
 LINKS_MOST = 20
@@ -45,10 +46,14 @@ REMEDIES: Mapping[Cause, str] = {
 
 def answer(facts: Facts, cause: Cause, *parts: str, links: tuple[Link, ...] = ()) -> Explanation:
     """One paragraph of ``parts``, with the evidence and the remedy that go with it."""
-    evidence = tuple(_evidence(facts))[:EVIDENCE_MOST]
+    evidence = tuple(by_name(line, facts.names) for line in islice(_evidence(facts), EVIDENCE_MOST))
     told = tuple(Link("event", str(one.number)) for one in facts.told if one.number)
     return Explanation(
-        cause, paragraph(parts), evidence, REMEDIES.get(cause, ""), (*links, *told)[:LINKS_MOST]
+        cause,
+        by_name(paragraph(parts), facts.names),
+        evidence,
+        REMEDIES.get(cause, ""),
+        (*links, *told)[:LINKS_MOST],
     )
 
 

@@ -43,10 +43,12 @@ def gathered(front: Front, session: SessionId, number: int | None, now: float) -
     try:
         info = front.state.session(session)
         if number is not None and 1 <= number <= info.head.round:
-            return _committed(front.state, info, number, now)
-        if number not in (None, info.head.round + 1):
+            facts = _committed(front.state, info, number, now)
+        elif number in (None, info.head.round + 1):
+            facts = _present(front, info, now)
+        else:
             raise NotFound(_no_round(info, number), session=session, round=number)
-        return _present(front, info, now)
+        return replace(facts, name=info.name, names=front.network().names)
     except StoreUnavailable as error:
         return Facts(session, now, store=error.message)
 
@@ -65,7 +67,7 @@ def _present(front: Front, info: SessionInfo, now: float) -> Facts:
     progress = _progress(front, info.session)
     round_ = progress.get("round", min(following, plan.rounds) if info.state == "finished" else following)
     facts = Facts(
-        session=info.session, name=info.name, now=now, ready=front.ready(), state=info.state,
+        session=info.session, now=now, ready=front.ready(), state=info.state,
         ended=info.reason, head=info.head.round, round=round_, rounds=plan.rounds,
         min_clients=plan.min_clients, deadline=plan.round_deadline, package=plan.package,
         package_there=_package_there(front, plan.package), phase=progress.get("state", ""),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 NAMES_SHOWN = 4
 GROUPS_SHOWN = 3
 LETTERS_SHOWN = 240
 """Of one reason, which may come from a client and be as long as that likes."""
+_WORD = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 _VARYING = re.compile(r"[0-9a-f]{12,}|\d+(?:\.\d+)?")
 
 
@@ -44,6 +46,12 @@ def named(names: Collection[str]) -> str:
 def listed(items: Sequence[str]) -> str:
     """'a', 'a and b', 'a, b and c'."""
     return " and ".join([", ".join(items[:-1]), items[-1]] if len(items) > 1 else items)
+
+
+def by_name(text: str, names: Mapping[str, str]) -> str:
+    """The text with clients' ids replaced by what they are called, where that tells them apart."""
+    how_many = Counter(names.values())
+    return _WORD.sub(lambda word: name if how_many[name := names.get(word[0], "")] == 1 else word[0], text)
 
 
 def short(reason: str) -> str:

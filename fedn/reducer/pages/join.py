@@ -96,8 +96,7 @@ def _address(site: Site) -> str:
 
 def _free(view: NetworkView) -> str:
     """A name that nobody has."""
-    taken = {one.name for combiner in view.combiners for one in combiner.clients}
-    taken |= {seen.info.name for seen in view.seen.values()}
+    taken = set(view.names.values())
     return next(name for n in range(1, len(taken) + 2) if (name := f"client-{n}") not in taken)
 
 

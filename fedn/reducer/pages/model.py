@@ -19,7 +19,6 @@ from fedn.reducer.front import Front
 from fedn.reducer.inspecting import described, stored_layout
 from fedn.reducer.lineage import Lineage, lineage_of
 from fedn.reducer.pages.frame import Site
-from fedn.reducer.pages.session import client_names
 from fedn.reducer.pages.tracing import origin_in
 from fedn.reducer.rest_forms import query_number
 from fedn.stores.retention import told_if_pruned
@@ -108,7 +107,7 @@ def _work(front: Front, record: RoundRecord | None) -> dict[str, Any]:
         "contributors": found[:CONTRIBUTORS_SHOWN],
         "all_contributors": len(found),
         "examples": sum(one.examples for one in found),
-        "names": client_names(front) if found else {},
+        "names": front.network().names if found else {},
     }
 
 

@@ -45,7 +45,7 @@ def session_page(page: Blueprint, site: Site) -> None:
         with_charts()
         info = front.state.session(SessionId(check_id("session", session)))
         now, progress, tally = time.time(), progress_of(front, info), tallies.of(info)
-        names = client_names(front)
+        names = front.network().names
         return render_template(
             "session.html",
             info=info,
@@ -87,13 +87,6 @@ def _best(
             return None
         best = {"metric": metric, "round": found.round, "value": found.value}
     return {**best, "model": state.record(info.session, best["round"]).record.model}
-
-
-def client_names(front: Front) -> dict[str, str]:
-    """What clients call themselves, also of those that were here lately."""
-    view = front.network()
-    seen = {str(client): one.info.name for client, one in view.seen.items()}
-    return seen | {str(one.client): one.name for combiner in view.combiners for one in combiner.clients}
 
 
 def _rounds(state: StateStore, tallies: Tallies, tally: Tally, info: SessionInfo) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from fedn.domain.round import RoundRecord, StoredRecord
 from fedn.domain.update import Contributor
 from fedn.ports import SessionInfo, StateStore
 from fedn.reducer.pages.frame import Site
-from fedn.reducer.pages.session import client_names
 from fedn.reducer.pages.tracing import Origin, origin_of, seed_name
 from fedn.reducer.rest_forms import query_number
 
@@ -61,7 +60,7 @@ def routes(site: Site) -> Blueprint:
             step=ROUNDS_SHOWN,
             nodes=nodes,
             damage=damage,
-            names=client_names(front),
+            names=front.network().names,
             **_beginning(front.state, nodes, origin),
         )
 

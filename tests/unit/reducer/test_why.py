@@ -11,7 +11,7 @@ from fedn.domain.round import OVER
 from fedn.reducer.why import Cause, Facts, explain
 from fedn.reducer.why_answer import EVIDENCE_MOST
 from fedn.reducer.why_facts import Committed, Standing, Station, Told
-from fedn.reducer.why_words import because, counted, grouped, listed, named, span
+from fedn.reducer.why_words import because, by_name, counted, grouped, listed, named, span
 
 NOW = 1_000_000.0
 ONE = (Station("combiner-1", live=True, clients=("a", "b", "c")),)
@@ -245,3 +245,9 @@ def test_words() -> None:
 def test_the_handbook_names_every_cause() -> None:
     text = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
     assert [cause for cause in Cause if f"`{cause}`" not in text] == []
+
+
+def test_clients_are_told_by_name_where_that_tells_them_apart() -> None:
+    names = {"c1-ab12": "lund", "c2-cd34": "uppsala", "c3": "twin", "c4": "twin"}
+    said = "It waits for c1-ab12, c2-cd34, c3 and c10. The slowest was c1-ab12."
+    assert by_name(said, names) == "It waits for lund, uppsala, c3 and c10. The slowest was lund."
