@@ -240,8 +240,7 @@ class SessionDriver:
                 settle = m.SettleUpdate(self._term, client, self.session, round_, counted, reason)
                 self._ask(combiner, lambda link: link.settle(settle))
             case mc.SelectClients(round_, clients, limit):
-                seed = derived_seed(self._plan.seed, round_, "selection")
-                self._spawn(self._select(clients, limit, seed))
+                self._spawn(self._select(round_, clients, limit))
             case mc.CommitRound():
                 self._spawn(self._commit(intake, command), mc.CommitFailed)
             case mc.AckRound(combiner, round_, counted):
@@ -256,8 +255,9 @@ class SessionDriver:
                     self._store, self._term, self._find(combiner), incarnation, self.session, round_
                 )), None)  # fmt: skip
             case mc.Validate():
-                network = self._machine.network if self._machine else {}
-                self._spawn(self._validating.run(self._subject, self._asking, network, self._validated), None)
+                self._validate()
+            case mc.SkipValidation(round_):
+                self._tell("validation_skipped", round=round_)
             case mc.Announce(phase):
                 self._announce(phase)
             case mc.DropSums():
@@ -271,7 +271,8 @@ class SessionDriver:
             await self._books.closed.wait()
         await tell()
 
-    async def _select(self, clients: tuple[ClientId, ...], limit: int, seed: int) -> None:
+    async def _select(self, round_: int, clients: tuple[ClientId, ...], limit: int) -> None:
+        seed = derived_seed(self._plan.seed, round_, "selection")
         try:
             chosen = tuple(self._selector.select(clients, limit, seed)) if clients else ()
         except Exception as error:  # a plug-in's fault ends the session that chose it
@@ -423,6 +424,10 @@ class SessionDriver:
             self._decide(mc.AdmitAnswered(intake.number, key, client, answer.admitted))
 
     # --- validation ----------------------------------------------------------------------------------
+
+    def _validate(self) -> None:
+        network = self._machine.network if self._machine else {}
+        self._spawn(self._validating.run(self._subject, self._asking, network, self._validated), None)
 
     def _validated(self, round_: int, value: float | None) -> None:
         self._decide(mc.ValidationEnded(round_, value))

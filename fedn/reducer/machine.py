@@ -54,6 +54,7 @@ from fedn.reducer.session import (
     Running,
     SelectClients,
     SettleFromRecord,
+    SkipValidation,
     StopAsked,
     Tick,
     Validate,
@@ -331,10 +332,12 @@ def _committed(state: State, head: Head) -> Outcome:
 
 
 def _validate(state: State) -> Outcome:
-    """Have the newest model evaluated, if anybody is here to do it."""
+    """Have the newest model evaluated, if anybody is here to do it, and not too far behind."""
     head = state.head
-    if not state.plan.validate or len(state.validating) >= MAX_VALIDATIONS or not attached(state.network):
+    if not state.plan.validate or not attached(state.network):
         return state, ()
+    if len(state.validating) >= MAX_VALIDATIONS:
+        return state, (SkipValidation(head.round),)
     state = replace(state, validating=state.validating | {head.round})
     return state, (Validate(head.round, head.model, head.model_size),)
 
@@ -453,10 +456,10 @@ def _announced(state: State, phase: Phase) -> Outcome:
 
 
 __all__ = [
-    "AckFromRecord", "AckRound", "AdmitAnswered", "Announce", "ClientsSelected", "CombinerLost", "Command",
-    "CommitFailed", "CommitRound", "Committing", "DropSums", "Ended", "Event", "FaultFound", "Finishing",
-    "NetworkChanged", "Outcome", "PartAborted", "PartFetched", "PartSealed", "PauseAsked", "Paused", "Phase",
-    "Planning", "ReleaseAnswered", "ReleaseRequested", "ResumeAsked", "RoundCommitted", "Running",
-    "SelectClients", "SettleFromRecord", "State", "StopAsked", "Tick", "Validate", "ValidationEnded",
-    "Waiting", "next_wake", "start", "step",
+    "AckFromRecord", "AckRound", "AdmitAnswered", "Announce", "ClientsSelected", "CombinerLost",
+    "Command", "CommitFailed", "CommitRound", "Committing", "DropSums", "Ended", "Event", "FaultFound",
+    "Finishing", "NetworkChanged", "Outcome", "PartAborted", "PartFetched", "PartSealed", "PauseAsked",
+    "Paused", "Phase", "Planning", "ReleaseAnswered", "ReleaseRequested", "ResumeAsked", "RoundCommitted",
+    "Running", "SelectClients", "SettleFromRecord", "SkipValidation", "State", "StopAsked", "Tick",
+    "Validate", "ValidationEnded", "Waiting", "next_wake", "start", "step",
 ]  # fmt: skip

@@ -78,7 +78,7 @@ class Everybody:
                     count, total = count + 1, total + row.metrics[TRAIN_SECONDS]
                     self._seconds[row.client] = count, total
                     one.train_seconds = total / count
-            elif row.kind == TaskKind.VALIDATE:
+            elif row.kind == TaskKind.VALIDATE and (one.validate is None or row.round >= one.validate.round):
                 one.validate = Reported(row.round, row.examples, row.metrics)
 
     def listed(self) -> list[Participation]:

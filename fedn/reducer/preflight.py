@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fedn.domain.ids import ClientId, CombinerName
 from fedn.reducer.network import Network, attached
 
+CHECKING = "clients are checking whether they can take part"
 Asks = Mapping[CombinerName, tuple[ClientId, ...]]
 
 
@@ -61,7 +62,7 @@ class Preflight:
         """In words, who is checking or can't take part; '' if nobody."""
         said = []
         if self.asked and (self.together or not self.fit):
-            said.append("clients are checking whether they can take part")
+            said.append(CHECKING)
         if self.unfit:
             client, why = min(self.unfit.items())
             rest = f", and {len(self.unfit) - 1} more" if len(self.unfit) > 1 else ""

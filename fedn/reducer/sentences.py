@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
+from fedn.reducer.preflight import CHECKING
+
 Fields: TypeAlias = Mapping[str, Any]
 Gravity: TypeAlias = Literal["info", "good", "warning", "error"]
 GRAVITIES: Sequence[Gravity] = get_args(Gravity)
@@ -160,8 +162,8 @@ def _best_model(fields: Fields) -> str:
 
 def _client_fit(fields: Fields) -> str:
     return (
-        f"Client {fields['client']} passed the check: it can train on "
-        f"{_counted(fields['examples'], 'example')}."
+        f"Client {fields['client']} passed the check, on {_counted(fields['examples'], 'example')} "
+        "of its own."
     )
 
 
@@ -241,13 +243,18 @@ EVENTS: Mapping[str, _Kind] = {
     "session_failed": _Kind(_session("has failed"), "error"),
     "session_cancelled": _Kind(_session("was stopped")),
     "round_opened": _Kind(_round_opened),
-    "waiting": _Kind(_waiting, "warning"),
+    "waiting": _Kind(_waiting, warns=lambda fields: fields.get("reason") != CHECKING),
     "update_received": _Kind(_update_received),
     "client_progress": _Kind(_client_progress),
     "round_committed": _Kind(
         _round_committed, "good", lambda fields: fields.get("refused") or fields.get("lost")
     ),
     "round_validated": _Kind(_round_validated),
+    "validation_skipped": _Kind(
+        lambda fields: (
+            f"Round {fields['round']} was not validated: its clients are still at the models before it."
+        )
+    ),
     "best_model": _Kind(_best_model, "good"),
     "client_fit": _Kind(_client_fit),
     "client_unfit": _Kind(

@@ -246,6 +246,13 @@ class Validate:
 
 
 @dataclass(frozen=True, slots=True)
+class SkipValidation:
+    """The clients can't keep up: this round's model is not evaluated."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class Announce:
     """The phase changed in a way worth telling."""
 
@@ -259,5 +266,5 @@ class DropSums:
 
 Command = (
     lg.Command | SelectClients | CommitRound | AckRound | SettleFromRecord | AckFromRecord | Validate
-    | Announce | DropSums
+    | SkipValidation | Announce | DropSums
 )  # fmt: skip

@@ -27,9 +27,15 @@ from fedn.reducer.rest_forms import round_form
 from fedn.reducer.scores import metric_of
 
 ROWS_AT_ONCE = 20_000
+LATE_ROWS = 1000
 RECORDS_AT_ONCE = 100
 OPEN_ROUNDS = 3
-"""The newest ones of a session that runs: clients may still report of them."""
+"""The newest ones of a session that runs: clients may still report of them. Of older ones an event tells."""
+LATE_AT_ONCE = 100
+LAST_ROUNDS = 10
+"""Among them the last that was validated is looked for, of a session that has ended."""
+CALM_SECONDS = 10.0
+"""So long after a session has ended no client reports of it any more."""
 FRESH_SECONDS = 0.5
 """What was read so long ago is not read anew."""
 SESSIONS_KEPT = 16
@@ -89,6 +95,8 @@ class Tally:
         self._bands: dict[int, Bands] = {}
         self._names: dict[str, set[str]] = {}
         self._complete = False
+        self._heard: int | None = None
+        self._ended: float | None = None
         self.begun = time.monotonic()
         self._read: tuple[int, str, float] = (-1, "", -math.inf)
 
@@ -97,15 +105,34 @@ class Tally:
         with self._lock:
             head, state, at = self._read
             same = (head, state) == (info.head.round, info.state)
-            if same and self._complete and (not _runs(info) or time.monotonic() - at < FRESH_SECONDS):
+            now = time.monotonic()
+            self._ended = None if _runs(info) else self._ended or now
+            calm = self._ended is not None and now - self._ended > CALM_SECONDS
+            if same and self._complete and (calm or now - at < FRESH_SECONDS):
                 return
+            self._hear_late()
             last = max(info.head.round - OPEN_ROUNDS, -1) if _runs(info) else info.head.round
             if self._through < last:
                 self._settle(last)
             self._complete = self._through >= last
             if self._complete:
                 self._look_ahead()
-            self._read = (info.head.round, info.state, time.monotonic())
+            self._read = (info.head.round, info.state, now)
+
+    def _hear_late(self) -> None:
+        """Validations that ended behind the reading of their round; the event comes after the rows."""
+        if self._heard is None:
+            last = self._state.events(newest=True, limit=1)
+            self._heard = last[-1].number if last else 0
+            return
+        names = ("round_validated",)
+        for told in self._state.events(self._heard, LATE_AT_ONCE, self._session, names=names):
+            if told.round <= self._through:
+                rows, _ = whole_rounds(self._state, self._session, told.round - 1, LATE_ROWS)
+                rows = [row for row in rows if row.round == told.round]
+                self._settled.note(row for row in rows if row.kind == TaskKind.VALIDATE)
+                self._note(rows)
+            self._heard = told.number
 
     def _settle(self, last: int) -> None:
         """Rounds up to ``last`` are over; they are not read again."""
@@ -238,7 +265,7 @@ class Tallies:
         """Of the last rounds of a session that has ended, and that nobody looks at."""
         key = (info.session, info.head.round)
         if (found := self._newest.get(key)) is None:
-            rows, _ = whole_rounds(self._state, info.session, max(-1, info.head.round - OPEN_ROUNDS))
+            rows, _ = whole_rounds(self._state, info.session, max(-1, info.head.round - LAST_ROUNDS))
             validated = [row for row in rows if row.kind == TaskKind.VALIDATE]
             last = max((row.round for row in validated), default=-1)
             of_last = bands(row for row in validated if row.round == last).get(TaskKind.VALIDATE, {})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from fedn.domain.ids import ClientId, CombinerName
@@ -50,7 +51,10 @@ class Whereabouts:
             self._told[client], self.seen[client] = seen.combiner, seen
             self._gone.pop(client, None)
         for client in [client for client in self._told if client not in here]:
-            if now - self._gone.setdefault(client, now) >= self._patience:
+            if client not in self._gone:
+                self._gone[client] = now
+                self.seen[client] = replace(self.seen[client], seen_at=now)  # it was here until a moment ago
+            if now - self._gone[client] >= self._patience:
                 changes.left(self.seen[client], self._told.pop(client))
         while len(self._gone) > self._max_gone:
             forgotten = next(iter(self._gone))

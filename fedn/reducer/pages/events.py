@@ -36,7 +36,8 @@ MINUTE = 60.0
 KINDS: Mapping[str, Sequence[str]] = {
     "sessions": ("session_started", "session_recovered", "session_paused", "session_resumed",
                  "session_finished", "session_failed", "session_cancelled", "waiting"),
-    "rounds": ("round_opened", "update_received", "round_committed", "round_validated", "best_model"),
+    "rounds": ("round_opened", "update_received", "round_committed", "round_validated",
+               "validation_skipped", "best_model"),
     "clients": ("client_fit", "client_unfit", "client_failed", "clients_changed"),
     "inquiries": ("inquiry_started", "inquiry_ended"),
     "network": ("combiner_up", "combiner_lost", "combiner_draining", "combiner_undrained",

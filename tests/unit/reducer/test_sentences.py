@@ -12,6 +12,7 @@ import pytest
 import fedn.reducer
 from fedn.domain.round import OVER
 from fedn.reducer import events
+from fedn.reducer.preflight import CHECKING
 from fedn.reducer.sentences import EVENTS, GRAVITIES, events_of, gravity, sentence
 
 TELLING = {"Observed", "_tell", "tell", "_of"}
@@ -48,6 +49,11 @@ def test_every_event_that_the_code_tells_of_has_a_sentence():
     told = set(names_told())
     assert {"round_opened", "waiting", "session_failed", "lagged", "reducer_stopped", "best_model"} <= told
     assert told == EVENTS.keys()
+
+
+def test_clients_that_check_themselves_are_nothing_to_warn_of():
+    assert gravity("waiting", {"session": "s", "reason": CHECKING}) == "info"
+    assert gravity("waiting", {"session": "s", "reason": "the state store is away"}) == "warning"
 
 
 @pytest.mark.parametrize("event", sorted(EVENTS))

@@ -213,12 +213,15 @@ def test_a_validation_never_delays_the_next_round() -> None:
 
 def test_validations_under_way_are_bounded() -> None:
     story = Story(at("A", ANN), rounds=20, validate=True)
-    validated = 0
+    validated, skipped = [], []
     for _ in range(20):
         story.selects(ANN)
         story.merges(key("A"), ANN)
-        validated += sum(isinstance(c, mc.Validate) for c in story.commits())
-    assert validated == mc.MAX_VALIDATIONS
+        commands = story.commits()
+        validated += [c.round for c in commands if isinstance(c, mc.Validate)]
+        skipped += [c.round for c in commands if isinstance(c, mc.SkipValidation)]
+    assert validated == list(range(1, mc.MAX_VALIDATIONS + 1))
+    assert skipped == list(range(mc.MAX_VALIDATIONS + 1, 21))
 
 
 def test_nobody_here_to_validate_is_no_reason_to_wait() -> None:

@@ -89,6 +89,26 @@ def test_a_late_report_of_a_new_round_still_counts(service, ran, small, monkeypa
     assert (before.clients, after.clients, after.low) == (2, 3, 0.0)
 
 
+@pytest.mark.parametrize("state", ["running", "cancelled"])
+def test_a_validation_that_ends_long_behind_its_round_is_seen(service, ran, monkeypatch, state):
+    monkeypatch.setattr(tallies_module, "FRESH_SECONDS", 0.0)
+    tallies = Tallies(service.state)
+    before = tallies.of(service.state.session(ran))
+    seconds = [one.train_seconds for one in before.clients]
+    if state == "cancelled":
+        service.end(ran, state, "")
+        tallies.of(service.state.session(ran))
+    rows = [MetricRow(ran, 2, "validate", client, 4, {"f1": 0.5}) for client in ("client-a", "client-c")]
+    service.state.add_metrics(rows, service.term)
+    service.state.add_events([EventRow(7, 1.0, "round_validated", ran, 2, {})])
+    tally = tallies.of(service.state.session(ran))
+    assert tally.curve("validate", "f1") == [(2, Band(2, 0.5, 0.5, 0.5))]
+    assert {one.client: one.validate.round for one in tally.clients if one.validate} == {
+        "client-a": 10, "client-b": 10, "client-c": 2,
+    }  # fmt: skip
+    assert [one.train_seconds for one in tally.clients][: len(seconds)] == seconds
+
+
 def test_the_metric_to_show_first():
     assert chief(["loss", "accuracy"]) == "accuracy"
     assert chief(["loss", "accuracy"], "loss") == "loss"

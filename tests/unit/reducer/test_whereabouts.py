@@ -31,7 +31,7 @@ def test_who_came_who_left_and_who_moved() -> None:
     assert told(where.update(at(A, "x") + at(B, "y", "new"), now)) == [(A, [], ["Z"], [], {})]
     assert not where.waiting
     assert {c: (seen.combiner, seen.seen_at) for c, seen in where.seen.items()} == {
-        "x": (A, now), "y": (B, now), "new": (B, now), "z": (A, 2.0),
+        "x": (A, now), "y": (B, now), "new": (B, now), "z": (A, 3.0),
     }  # fmt: skip
 
 
