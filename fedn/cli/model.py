@@ -136,7 +136,7 @@ def compare(first: str, second: str, limit: int, at: Where, as_json: bool) -> No
     """Show how far two models lie apart, tensor by tensor: the norm of OTHER - MODEL.
 
     Each is any beginning or end of a digest that no other model has, or the name of a seed model.
-    The last line is over all tensors that both have in the same shape.
+    The last line is over the tensors of floats that both have in the same shape: what is averaged.
 
     Example: fedn model compare 3f2a 77c0
     """

@@ -58,7 +58,7 @@ class Unlike:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``total`` is over all tensors that were compared.
+    """``total`` is over what is averaged: tensors of floats in both. ``uncounted`` others are not in it.
 
     ``tensors`` are those that changed most, in file order, and ``left_out`` of them are not in it; the
     other lists end at `MOST_ROWS`, too. ``same_layout``: names, shapes, dtypes and order are the same.
@@ -66,6 +66,7 @@ class Comparison:
 
     same_layout: bool
     total: Distance
+    uncounted: int
     tensors: tuple[TensorDistance, ...]
     left_out: int
     only_first: tuple[str, ...]
@@ -81,7 +82,7 @@ def compare(first: memoryview, second: memoryview, limit: int = MOST_ROWS) -> Co
     """
     mine, others = layout_of(first), layout_of(second)
     by_name = {spec.name: spec for spec in others.tensors}
-    total, found, unlike = _Sums(), list[TensorDistance](), list[Unlike]()
+    total, uncounted, found, unlike = _Sums(), 0, list[TensorDistance](), list[Unlike]()
     for spec in mine.tensors:
         other = by_name.pop(spec.name, None)
         if other is None:
@@ -90,10 +91,14 @@ def compare(first: memoryview, second: memoryview, limit: int = MOST_ROWS) -> Co
             unlike.append(Unlike(spec.name, spec.shape, other.shape))
             continue
         sums = _summed(first[mine.data_start :], spec, second[others.data_start :], other)
-        total.join(sums)
+        if FLOAT_DTYPES.issuperset((spec.dtype, other.dtype)):
+            total.join(sums)
+        else:  # class labels and counters would drown what was learned
+            uncounted += 1
         found.append(TensorDistance(spec.name, spec.shape, spec.dtype, other.dtype, sums.distance()))
     return Comparison(
-        mine.digest == others.digest, total.distance(), _most(found, limit), max(0, len(found) - limit),
+        mine.digest == others.digest, total.distance(), uncounted,
+        _most(found, limit), max(0, len(found) - limit),
         _only(mine, others)[:limit], tuple(by_name)[:limit], tuple(unlike[:limit]),
     )  # fmt: skip
 

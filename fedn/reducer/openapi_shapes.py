@@ -286,7 +286,8 @@ SHAPES: Mapping[str, Shape] = {
     "GET /api/v1/openapi.json": Shape(OBJECT),
     "GET /api/v1/plan": Shape(Fields({"fields": [PLAN_FIELD]})),
     "POST /api/v1/plan/check": Shape(
-        Fields({"ok": bool, "errors": [OBJECT], "preview": [str]}), body=Fields({"plan": OBJECT})
+        Fields({"ok": bool, "errors": [OBJECT], "preview": [str]}),
+        body=Fields({"plan": OBJECT, "name": str}, optional=("name",)),
     ),
     # who is who
     "GET /api/v1/authority": Shape(Fields({"name": str, "fingerprint": DIGEST, "certificate": PEM})),
@@ -387,7 +388,7 @@ SHAPES: Mapping[str, Shape] = {
     "GET /api/v1/models": Shape(
         Fields({"models": [ModelInfo]}), query={"limit": LIMIT, "digest": DIGEST_PART}
     ),
-    "POST /api/v1/models": Shape(ModelInfo, 201, query={"name": TITLE}, upload=BYTES),
+    "POST /api/v1/models": Shape(fields_of(ModelInfo, known=bool), 201, query={"name": TITLE}, upload=BYTES),
     "GET /api/v1/models/formats": Shape(Fields({"formats": [Format]})),
     "POST /api/v1/models/check": Shape(
         Fields({"digest": DIGEST, "known": bool, "name": str, **CONTENTS}), upload=BYTES

@@ -10,12 +10,16 @@ from typing import Any
 
 from fedn import plugins
 from fedn.domain.errors import FednError, InvalidInput, InvalidPlan
+from fedn.domain.messages import ClientInfo
 from fedn.domain.plan import Plan, plan_from
 from fedn.ports import StateStore
 from fedn.reducer.hyperparameters import check_hyperparameters
 from fedn.reducer.network import NetworkView
 from fedn.reducer.numerics import check_numerics
 from fedn.reducer.scores import check_stop
+
+APP, PACKAGES = "app", "packages"
+"""What clients say that they train with (`Host.runs`)."""
 
 
 def check(plan: Plan, state: StateStore, combiners: Iterable[str]) -> None:
@@ -56,23 +60,63 @@ def errors(values: Mapping[str, Any], state: StateStore, combiners: Iterable[str
     return together
 
 
-def preview(plan: Plan, network: NetworkView) -> tuple[str, ...]:
-    """What a session of this plan will do in this network, a sentence each; what it waits for comes last."""
-    live = [combiner for combiner in network.combiners if combiner.live]
-    here = sum(len(combiner.clients) for combiner in live)
+# --- who can take part ---------------------------------------------------------------------------
+
+
+def attached(network: NetworkView) -> tuple[ClientInfo, ...]:
+    """Every client at a combiner that is live."""
+    return tuple(client for combiner in network.combiners if combiner.live for client in combiner.clients)
+
+
+def runs_packages(client: ClientInfo) -> bool:
+    """Whether it runs packages and nothing else, as it says itself."""
+    return client.host.runs == PACKAGES
+
+
+def can_take_part(client: ClientInfo, plan: Plan) -> bool:
+    """Whether a client would take work of this plan on at all: packages, or without one its own app.
+
+    It is the rule by which clients refuse tasks (`client/trainer.py`, `client/packages.py`); its data and
+    code a client checks itself (`checking.py`). Who does not say what it runs is asked.
+    """
+    return client.host.runs in ("", PACKAGES if plan.package else APP)
+
+
+# --- what will happen ----------------------------------------------------------------------------
+
+
+def preview(plan: Plan, network: NetworkView, package: str = "", twin: str = "") -> tuple[str, ...]:
+    """What a session of this plan will do in this network, a sentence each; what it waits for comes last.
+
+    ``package`` is what its package is called, ``twin`` its own name if a session of that name runs already.
+    """
+    live = sum(combiner.live for combiner in network.combiners)
+    clients = attached(network)
+    able = sum(can_take_part(client, plan) for client in clients)
     return tuple(filter(None, (
-        _rounds(plan), _clients(plan, here, len(live)), _averaging(plan), _validation(plan), _early(plan),
-        _waits(plan, here, len(live)),
+        _twin(twin), _rounds(plan), _package(plan, package), _clients(plan, able, len(clients), live),
+        _unable(plan, able, len(clients)), _averaging(plan), _validation(plan), _early(plan),
+        _waits(plan, able, len(clients), live),
     )))  # fmt: skip
+
+
+def _twin(name: str) -> str:
+    return f"A session called {name} runs already; this will be another one of that name." if name else ""
 
 
 def _rounds(plan: Plan) -> str:
     return f"{_counted(plan.rounds, 'round')} will be committed."
 
 
-def _clients(plan: Plan, here: int, combiners: int) -> str:
-    asked = min(here, plan.max_clients) if plan.max_clients else here
-    if not here:
+def _package(plan: Plan, name: str) -> str:
+    if not plan.package:
+        return "Clients run apps of their own."
+    return f"Clients run the package {name} ({plan.package[:12]})."
+
+
+def _clients(plan: Plan, able: int, here: int, combiners: int) -> str:
+    asked = min(able, plan.max_clients) if plan.max_clients else able
+    if not able:
         return ""
     who = f"{asked} of {_counted(here, 'client')}" if asked < here else f"all {_counted(here, 'client')}"
     return (
@@ -91,7 +135,7 @@ def _averaging(plan: Plan) -> str:
 
 def _validation(plan: Plan) -> str:
     if plan.validate:
-        return "Clients evaluate every committed model on their own data."
+        return "Clients evaluate every committed model on their own data, as far as they keep up."
     return "Nobody evaluates the models, so there will be no accuracy to look at."
 
 
@@ -103,12 +147,28 @@ def _early(plan: Plan) -> str:
     return f"It ends early once {plan.stop_metric} has not {word} for {patience}."
 
 
-def _waits(plan: Plan, here: int, combiners: int) -> str:
+def _unable(plan: Plan, able: int, here: int) -> str:
+    """Who of those that are here can't take part, and why."""
+    if not (unable := here - able):
+        return ""
+    none = f"None of the {_counted(here, 'client')} can" if here > 1 else "The one client that is here can't"
+    who = f"{unable} of them can't" if able else none
+    if plan.package:
+        return f"{who} take part: {_they(unable, 'run', 'an app of its own', 'apps of their own')}."
+    return f"{who} take part: {_they(unable, 'run', 'packages', 'packages')}, and no package is chosen."
+
+
+def _they(count: int, does: str, its: str, theirs: str) -> str:
+    return f"it {does}s {its}" if count == 1 else f"they {does} {theirs}"
+
+
+def _waits(plan: Plan, able: int, here: int, combiners: int) -> str:
     if not combiners:
         return "No combiner is connected: the session will wait for one."
-    if here < plan.min_clients:
-        missing = plan.min_clients - here
-        return f"It will wait for {_counted(missing, 'more client')}: {here} of {plan.min_clients} are here."
+    if able < plan.min_clients:
+        missing = _counted(plan.min_clients - able, "more client")
+        there = "are here" if able == here else "can take part"
+        return f"It will wait for {missing}: {able} of {plan.min_clients} {there}."
     return ""
 
 

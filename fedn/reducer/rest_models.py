@@ -53,12 +53,16 @@ def model_routes(front: Front) -> Blueprint:
 
     @routes.post("")
     def seed() -> tuple[Response, int]:
-        """Upload a seed model: the raw safetensors file as the body, ?name= for people."""
+        """Upload a seed model: the raw safetensors file as the body, ?name= for people.
+
+        Known is whether it was a seed already; then it has a new name, and is the newest.
+        """
         name = _name(request.args.get("name", ""))
         with uploaded("model") as (chunks, size):
+            before = {known.digest for known in front.state.models(MAX_PAGE)}
             info = front.seed_model(chunks, name, size)
         audited(info.digest, name=info.name, size=info.size)
-        return jsonify(plain(info)), 201
+        return jsonify(plain(info) | {"known": info.digest in before}), 201
 
     @routes.get("/<digest>")
     def download(digest: str) -> Response:

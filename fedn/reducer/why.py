@@ -8,6 +8,7 @@ facts, and `fedn why` asks it.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from statistics import median
 
 from fedn.domain.round import OVER
@@ -27,6 +28,12 @@ NEAR = 0.2
 """The part of a deadline that is left when it is called near."""
 OF_NOBODY = frozenset({"reducer", "network", "check", "home", "metric"})
 """Sources of hindrances that are no combiners."""
+PACKAGELESS = "this client runs packages, and the session has none"
+"""As clients say it (`client/packages.py`)."""
+WITH_A_PACKAGE = (
+    "stop the session, and start another with a package: `fedn session start --package`, or on the page that "
+    "starts sessions; `fedn package list` shows those there are"
+)
 FULL = ("no room", "disk is full", "no space", "disk full", "quota")
 
 
@@ -60,7 +67,7 @@ def _by_phase(facts: Facts) -> Explanation:
 
 
 def _which(facts: Facts) -> str:
-    return f"Round {facts.round} of {facts.rounds}"
+    return f"Round {facts.round} of {facts.rounds:,}"
 
 
 # --- what keeps everything -------------------------------------------------------------------------
@@ -103,7 +110,7 @@ def _paused(facts: Facts) -> Explanation | None:
             rest += ", and asks nobody else for the rest while the session is paused"
     else:
         rest = (
-            f"{counted(facts.head, 'round')} of {facts.rounds} are committed, and no other begins until then"
+            f"{counted(facts.head, 'round')} of {facts.rounds:,} are committed, and no other begins until then"
         )
     why = f" ({facts.waits})" if facts.waits and facts.phase == "paused" else ""
     return answer(facts, Cause.PAUSED, f"Session {facts.called} rests until somebody resumes it{why}", rest)
@@ -191,7 +198,9 @@ def _not_begun(facts: Facts) -> Explanation:
     if drained := [one.combiner for one in facts.stations if one.live and one.drains]:
         parts.append(f"No client is sent to {named(drained)}, which {_is(drained)} being drained")
     cause = Cause.UNFIT_CLIENTS if len(able) + len(unfit) >= need else Cause.TOO_FEW_CLIENTS
-    return answer(facts, cause, *parts, links=clients(*sorted(unfit)))
+    found = answer(facts, cause, *parts, links=clients(*sorted(unfit)))
+    packageless = not facts.package and any(PACKAGELESS in reason for reason in unfit.values())
+    return replace(found, remedy=WITH_A_PACKAGE) if packageless and cause is Cause.UNFIT_CLIENTS else found
 
 
 def _is(some: Collection[str]) -> str:
@@ -307,7 +316,7 @@ def _deadline(facts: Facts, left: float | None) -> str:
 
 
 def _validating(facts: Facts) -> Explanation:
-    parts = [f"All {facts.rounds} rounds are committed; the session ends once clients have evaluated the "
+    parts = [f"All {facts.rounds:,} rounds are committed; the session ends once clients have evaluated the "
              "last model (validation_deadline at the latest)"]  # fmt: skip
     if facts.failed:
         parts.append(f"{counted(len(facts.failed), 'client')} failed at that: {because(facts.failed)}")

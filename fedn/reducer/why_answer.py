@@ -24,7 +24,7 @@ REMEDIES: Mapping[Cause, str] = {
     Cause.PAUSED: "`fedn session resume` goes on with it",
     Cause.TOO_FEW_CLIENTS: "start more with `fedn client start`, or a session with a smaller min_clients",
     Cause.UNFIT_CLIENTS: "mend that at those clients and start them again, or start others; "
-    "`fedn package check` tries a package beforehand",
+    "`fedn run check` tries a package with their data beforehand",
     Cause.CLIENTS_ELSEWHERE: "attach the clients to one combiner, or use an aggregator whose parts merge",
     Cause.CHECKING: "wait; those that do not answer are not waited for longer than half a minute",
     Cause.PACKAGE_MISSING: "upload it again with `fedn package upload`; if the session has failed, "

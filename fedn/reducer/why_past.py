@@ -63,7 +63,7 @@ def _failed(facts: Facts, before: str, rounds: str) -> Explanation:
 def committed(facts: Facts, done: Committed) -> Explanation:
     """Where the time of a committed round went, beside the session's other rounds."""
     counts = f"{counted(done.contributors, 'update')} went into it"
-    begun = f"Round {facts.round} of {facts.rounds} is committed; {counts}"
+    begun = f"Round {facts.round} of {facts.rounds:,} is committed; {counts}"
     parts = [begun + (f". It took {span(done.took)}" if done.took else "") + _beside(done)]
     if spent := _spent(done.seconds):
         parts.append(f"Of that went: {spent}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
-from pages import Gates, forgive, later_rounds, live, mark
+from pages import Gates, audit, forgive, later_rounds, live, mark
 from sdk_clients import until
 
 import fedn
@@ -13,6 +14,7 @@ from fedn.sandbox.digits import seed_model
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = sync_api.expect
+SINCE = re.compile(r"since \d\d:\d\d:\d\d; trying again\. What is shown is from then\.")
 AWAY = "net::ERR_"
 """What browsers log of a reducer that is gone."""
 
@@ -130,10 +132,57 @@ def test_a_reducer_that_dies_is_missed_and_comes_back(running, faulty, window) -
     faulty.sandbox.kill("reducer")
     expect(link).to_contain_text("no connection")
     come_back(faulty)
-    expect(link).to_contain_text("live; the reducer was started anew")
+    expect(link).to_have_text("live; the reducer was started anew meanwhile")  # nobody logs in here
     later_rounds(page, 3)
     assert stays()
     forgive(view, AWAY, "status of 503")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_while_the_reducer_is_away_every_page_says_so_and_its_clocks_stand_still(
+    running, faulty, window, width
+):
+    faulty.open()  # a round that lasts
+    view = window(faulty.sandbox.url, viewport={"width": width, "height": 800})
+    page, overview = view.go(f"/sessions/{running.id}"), view.tab()
+    overview.goto(f"{faulty.sandbox.url}/")
+    clock = page.locator("[data-clock]")
+    for one in (page, overview):
+        live(one)
+    expect(clock).to_be_visible()
+    faulty.sandbox.kill("reducer")
+    for one in (page, overview):
+        banner = one.get_by_role("status").filter(has_text="No connection to the reducer since")
+        expect(banner).to_contain_text(SINCE)
+        expect(banner).to_be_visible()
+        expect(banner).to_be_in_viewport()
+    audit(page, f"away, {width}")
+    stood = clock.inner_text()
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#outcome")).to_contain_text("did not answer")
+    page.wait_for_timeout(1500)  # three ticks
+    assert clock.inner_text() == stood
+    come_back(faulty)
+    for one in (page, overview):
+        expect(one.locator("#away")).to_be_empty()
+        live(one)
+    expect(page.locator("#outcome .alert")).to_have_count(0)
+    forgive(view, AWAY, "status of 503")
+
+
+def test_a_page_that_says_what_is_wrong_is_not_asked_for_again(running, faulty, window) -> None:
+    faulty.open("all")
+    view = window(faulty.sandbox.url)
+    page = view.page
+    assert page.goto(f"{faulty.sandbox.url}/sessions/none").status == 404
+    live(page)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    committed = running.round
+    until(lambda: running.round >= committed + 5)  # each of them is an event, which draws other pages
+    assert [url for url in asked if url.endswith("/sessions/none")] == []
+    forgive(view, "status of 404")
+    assert sum("404" in error for error in view.errors) == 1
 
 
 def test_start_pressed_twice_starts_one_session(faulty, window) -> None:

@@ -135,7 +135,7 @@ def _it_is_stopped(page) -> None:
 
 def _the_model_is_downloaded(page, empty: Gates) -> None:
     """Its bytes are those of its digest, and not those of the seed."""
-    page.locator("#now .fact", has_text="Newest model").get_by_role("link").click()
+    page.locator("#now .fact", has_text="Newest model").get_by_role("link").first.click()
     digest = page.locator(".digest-whole").first.inner_text()
     with page.expect_download() as coming:
         page.locator("a[download]", has_text=".safetensors").click()
@@ -148,6 +148,7 @@ def _the_trail_verifies(view, session: str) -> None:
     page = view.go(f"/sessions/{session}/trail")
     page.get_by_role("button", name="Verify the trail").click()
     expect(page.locator("#verified")).to_contain_text("The trail is whole")
+    expect(page.locator("#verified")).to_contain_text("(the beginning's and")
 
 
 def _it_is_told_of(view, session: str) -> None:

@@ -94,7 +94,10 @@ def test_a_package_is_dropped_looked_into_and_started_with(trained, window) -> N
     live(page)
     packed = archive({**FILES, "fedn.yaml": MANIFEST.replace("mnist-keras", "dropped")})
     upload, outcome = page.get_by_role("button", name="Upload"), page.locator("#upload .outcome")
+    page.evaluate(DROP, ["cat.jpg", base64.b64encode(b"a picture").decode()])
+    expect(outcome).to_contain_text("is not called .tar")  # before anything is sent
     page.evaluate(DROP, ["wrong.tar", base64.b64encode(b"no archive").decode()])
+    expect(outcome).to_be_empty()
     upload.click()
     expect(outcome).to_contain_text("wrong.tar")
     forgive(view, "status of 400")
@@ -115,7 +118,83 @@ def test_a_seed_may_be_dropped(trained, network, window) -> None:
     page.evaluate(DROP, ["dropped.safetensors", base64.b64encode(data).decode()])
     expect(page.locator("#keep [data-is=digest]")).to_have_text(sha256(data).hexdigest())
     page.get_by_role("button", name="Keep it as a seed").click()
-    until(lambda: sha256(data).hexdigest() in {one["digest"] for one in network.models()})
+    expect(page.locator("#keep .outcome")).to_contain_text("dropped is a seed model now.")
+    assert sha256(data).hexdigest() in {one["digest"] for one in network.models()}
+    page.fill("#keep #name", "again")
+    page.get_by_role("button", name="Keep it as a seed").click()
+    expect(page.locator("#keep .outcome")).to_contain_text(
+        "again was a seed model already, and is the newest now; it was called dropped before."
+    )
+    page.get_by_role("button", name="Keep it as a seed").click()
+    expect(page.locator("#keep .outcome p")).to_have_text(
+        "again was a seed model already, and is the newest now."
+    )
+    assert page.url.startswith(trained.sandbox.url)
+    expect(page.locator("#file-hint")).to_contain_text(f"--reducer {trained.sandbox.url}")
+
+
+def test_a_form_for_a_plan_says_what_a_package_takes_and_what_is_wrong(trained, network, window) -> None:
+    view = window(trained.sandbox.url)
+    forgive(view, "status of 400")
+    page = view.go(f"/start?package={trained.package}")
+    known, config = page.locator("#config-known"), page.locator("#config")
+    expect(known).to_have_text(
+        "The package mnist-keras has these, with their defaults: augment = true, epochs = 1, "
+        'learning_rate = 0.001, name = "adam"'
+    )
+    expect(config).to_have_attribute("placeholder", '{"augment":true,"epochs":1}')
+    preview = page.locator("#preview")
+    expect(preview).to_contain_text("None of the 5 clients can take part: they run apps of their own.")
+    config.fill('{"epoch": 3}')
+    wrong = page.locator("#config-wrong")
+    expect(wrong).to_contain_text(
+        "epoch is not a hyperparameter of package mnist-keras — did you mean 'epochs'?"
+    )
+    page.get_by_role("button", name="Start the session").click()
+    expect(config).to_be_focused()
+    expect(wrong).to_contain_text("epoch is not a hyperparameter")
+    config.fill('{"epochs": "many"}')
+    expect(wrong).to_contain_text("epochs: 'many' is a text")
+    page.select_option("#package", "")
+    expect(known).to_have_text("Without a package the names are those of the clients' own apps.")
+    expect(config).to_have_attribute("placeholder", "")
+    expect(preview).to_contain_text("asks all 5 clients")
+
+
+def test_whole_numbers_go_up_and_down_and_say_what_is_wrong(trained, network, window) -> None:
+    view = window(trained.sandbox.url)
+    page = view.go("/start")
+    rounds, wrong, preview = page.locator("#rounds"), page.locator("#rounds-wrong"), page.locator("#preview")
+    rounds.press("ArrowUp")
+    expect(preview).to_contain_text("11 rounds will be committed.")
+    sessions = len(network.sessions())
+    for written, said in (
+        ("", "is empty"),
+        ("-", "is not a number"),
+        ("1.5", "not a whole number"),
+        ("0", "1 to 1"),
+    ):
+        rounds.press("Control+A")
+        rounds.press("Delete")
+        rounds.press_sequentially(written)
+        expect(wrong).to_contain_text(said)
+        expect(preview).to_have_text("One field needs a change: rounds.")
+        page.get_by_role("button", name="Start the session").click()
+        expect(rounds).to_be_focused()
+        expect(wrong).to_contain_text(said)
+    forgive(view, "status of 400")
+    assert len(network.sessions()) == sessions
+
+
+def test_a_name_that_is_taken_is_told_of_while_one_writes(trained, network, window) -> None:
+    page = window(trained.sandbox.url).go("/start")
+    live(page)
+    page.fill("#name", "twin")
+    expect(page.locator("#preview")).to_contain_text("10 rounds will be committed.")
+    session = network.start(seed_model(), name="twin", rounds=100_000, min_clients=5, progress=False)
+    expect(page.locator("#preview")).to_contain_text("A session called twin runs already")
+    session.stop()
+    expect(page.locator("#preview")).not_to_contain_text("already")
 
 
 def test_a_model_comes_in_each_format_and_is_compared(trained, window) -> None:

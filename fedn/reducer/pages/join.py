@@ -19,9 +19,12 @@ from fedn.reducer.pages.recipe import (
     SIMULATED,
     TOKEN_FILE,
     Answers,
+    free_number,
+    number_in,
     recipe,
     usual_data,
 )
+from fedn.reducer.planning import attached
 
 TOKEN_SECONDS = 3600
 FIELDS = ("reducer", "name", "runs", "data", "app", "image")
@@ -79,9 +82,9 @@ def _answers(site: Site, view: NetworkView) -> Answers:
     given["reducer"] = given["reducer"] or _address(site)
     given["runs"] = given["runs"] or PACKAGE
     given["image"] = given["image"] or IMAGES[0]
-    given["data"] = given["data"] or usual_data(given["runs"])
     if not request.args:
-        given["name"] = _free(view)
+        given["name"] = _free_name(view)
+    given["data"] = given["data"] or usual_data(given["runs"], _number(view, given["name"]))
     return Answers(**given)
 
 
@@ -94,10 +97,19 @@ def _address(site: Site) -> str:
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{site.settings.port}"
 
 
-def _free(view: NetworkView) -> str:
-    """A name that nobody has."""
-    taken = set(view.names.values())
-    return next(name for n in range(1, len(taken) + 2) if (name := f"client-{n}") not in taken)
+def _free_name(view: NetworkView) -> str:
+    """A name that nobody has, also nobody who was here lately."""
+    return f"client-{free_number(view.names.values())}"
+
+
+def _number(view: NetworkView, name: str) -> int:
+    """The number that this client's name ends with; of who has none, or has another's, a free one.
+
+    Each example's data is one file for each number: two clients with the same one would count twice.
+    """
+    others = [client.name for client in attached(view) if client.name != name]
+    number = number_in(name)
+    return number if number and number not in map(number_in, others) else free_number(others)
 
 
 def _arrived(view: NetworkView, name: str) -> list[tuple[str, str]]:

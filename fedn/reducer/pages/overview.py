@@ -25,6 +25,7 @@ from fedn.reducer.pages.attention import Concern
 from fedn.reducer.pages.drawing import sparkline
 from fedn.reducer.pages.frame import Site, counted
 from fedn.reducer.pages.why import gravity_of
+from fedn.reducer.planning import attached, runs_packages
 from fedn.reducer.rest_why import why_form
 from fedn.reducer.scores import metric_of
 from fedn.reducer.sentences import events_of, gravity, sentence
@@ -128,10 +129,12 @@ def health(network: NetworkView, running: int, concerns: Sequence[Concern]) -> s
 
 def steps(front: Front, network: NetworkView) -> list[tuple[str, bool]]:
     """What has to be there for a first session, in order: its name, and whether it is."""
-    live = [combiner for combiner in network.combiners if combiner.live]
+    clients = attached(network)
+    package = [("package", bool(front.state.packages(1)))] if any(map(runs_packages, clients)) else []
     return [
-        ("combiner", bool(live)),
-        ("client", any(combiner.clients for combiner in live)),
+        ("combiner", any(combiner.live for combiner in network.combiners)),
+        ("client", bool(clients)),
+        *package,
         ("seed", bool(front.state.models(1))),
         ("session", False),
     ]

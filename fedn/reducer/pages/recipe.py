@@ -6,8 +6,9 @@ Pure. What people entered is checked as the client itself would, and quoted befo
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import PurePosixPath
 from shlex import quote
 from typing import Any
@@ -48,7 +49,10 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to do with it. ``before``: what has to be run once, ``docker`` is empty where that can't be."""
+    """What to do with it. ``before``: what has to be run once, ``docker`` is empty where that can't be.
+
+    ``beyond`` is the client's number if the example makes no data for so many, else 0.
+    """
 
     settings: str
     before: tuple[str, ...]
@@ -56,6 +60,7 @@ class Recipe:
     start_by_flags: str
     docker: tuple[str, ...]
     same_machine: bool
+    beyond: int = 0
 
 
 def recipe(answers: Answers, identity: bool) -> Recipe:
@@ -70,12 +75,30 @@ def recipe(answers: Answers, identity: bool) -> Recipe:
         start_by_flags="fedn client start " + _flags(values),
         docker=_docker(answers, values),
         same_machine=is_loopback(urlsplit(checked.reducer).hostname or ""),
+        beyond=_beyond(answers),
     )
 
 
-def usual_data(runs: str) -> str:
-    """Where the data of an example is, for its first client."""
-    return f"data/client-1.{EXAMPLES[runs][1]}" if runs in EXAMPLES else ""
+def usual_data(runs: str, number: int) -> str:
+    """Where an example puts the data of its client of this number."""
+    return f"data/client-{number}.{EXAMPLES[runs][1]}" if runs in EXAMPLES else ""
+
+
+def number_in(name: str) -> int:
+    """What a client's name ends with; 0 for none."""
+    found = re.search(r"[1-9][0-9]{0,8}$", name, re.ASCII)
+    return int(found[0]) if found else 0
+
+
+def free_number(names: Collection[str]) -> int:
+    """The first that none of these clients' names ends with."""
+    taken = set(map(number_in, names))
+    return next(number for number in count(1) if number not in taken)
+
+
+def _beyond(answers: Answers) -> int:
+    number = number_in(PurePosixPath(answers.data).stem)
+    return number if number > SIMULATED and answers.data == usual_data(answers.runs, number) else 0
 
 
 def _check(answers: Answers) -> None:

@@ -114,7 +114,13 @@ def _slowest(lane: Lane) -> tuple[bool, bool, bool, float, str]:
 def _part(progress: Mapping[str, Any], lanes: list[Lane]) -> str:
     if progress.get("state") == "committing":
         return "committing"
-    return "clients" if any(lane.at_work for lane in lanes) else "reducing"
+    return "clients" if any(lane.at_work for lane in lanes) or _missing(progress) else "reducing"
+
+
+def _missing(progress: Mapping[str, Any]) -> bool:
+    """Whether updates are still to come: for more clients, or of one whose combiner is away."""
+    settled = progress.get("received", 0) + len({**progress.get("refused", {}), **progress.get("lost", {})})
+    return bool(progress.get("waits")) or settled < progress.get("expected", 0)
 
 
 def _counts(states: Any) -> dict[str, int]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from flask import Blueprint, render_template
 
-from fedn.domain.errors import NotFound
-from fedn.domain.ids import SessionId, check_id
+from fedn.domain.errors import FednError, NotFound
+from fedn.domain.ids import Digest, SessionId, check_id
 from fedn.domain.messages import TaskKind
-from fedn.ports import SessionInfo, StateStore
+from fedn.ports import PackageInfo, SessionInfo, StateStore
 from fedn.reducer.books import PAUSED, RUNNING
 from fedn.reducer.front import Front
 from fedn.reducer.pages.frame import Site, with_charts
@@ -33,6 +33,8 @@ WRONG_SHOWN = 10
 WRONG = ("warning", "error")
 CALM = frozenset({Cause.STARTING, Cause.CHECKING, Cause.TRAINING, Cause.REDUCING, Cause.VALIDATING})
 """What a session that runs does when all goes well."""
+ORDINARY = CALM - {Cause.STARTING, Cause.VALIDATING}
+"""What it does round after round."""
 
 
 def session_page(page: Blueprint, site: Site) -> None:
@@ -45,13 +47,14 @@ def session_page(page: Blueprint, site: Site) -> None:
         with_charts()
         info = front.state.session(SessionId(check_id("session", session)))
         now, progress, tally = time.time(), progress_of(front, info), tallies.of(info)
-        names = front.network().names
+        names, why = front.network().names, why_form(front, info.session)
         return render_template(
             "session.html",
             info=info,
             runs=info.state in (RUNNING, PAUSED),
             progress=progress,
-            why=why_form(front, info.session),
+            why=why,
+            steady=_steady(info, progress, why["cause"]),
             open=open_round(progress, names, now),
             words=WORDS,
             best=_best(front.state, info, progress, tally),
@@ -62,6 +65,7 @@ def session_page(page: Blueprint, site: Site) -> None:
             unfit=front.unfit(info.session) or {},
             wrong=_wrong(front.state, info),
             plan=_plan(info),
+            package=_package(front.state, info),
             **_rounds(front.state, tallies, tally, info),
             **_people(tally, info),
         )
@@ -73,6 +77,28 @@ def progress_of(front: Front, info: SessionInfo) -> Mapping[str, Any]:
         return front.round_progress(info.session)
     except NotFound:
         return {}
+
+
+def _steady(info: SessionInfo, progress: Mapping[str, Any], cause: str) -> str:
+    """What an ordinary round does, in one line that is alike in every round; '' where more is to be told."""
+    wrong = any(progress.get(what) for what in ("reason", "stragglers", "refused", "lost"))
+    if info.state != RUNNING or cause not in ORDINARY or wrong:
+        return ""
+    if expected := progress.get("expected"):
+        rest = f"{progress['received']:,} of {expected:,} updates are in"
+    elif progress.get("state") == "planning":
+        rest = "its clients are being chosen"
+    else:
+        return ""
+    return f"Round {progress.get('round', info.head.round + 1):,} of {info.plan.rounds:,}: {rest}."
+
+
+def _package(state: StateStore, info: SessionInfo) -> PackageInfo | None:
+    """The plan's package; None without one, and for one that was never uploaded here."""
+    try:
+        return state.package(Digest(info.plan.package)) if info.plan.package else None
+    except FednError:
+        return None
 
 
 def _best(

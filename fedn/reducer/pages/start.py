@@ -11,10 +11,13 @@ from flask import Blueprint, render_template, request
 from fedn import plugins
 from fedn.domain.ids import Digest, SessionId, check_digest, check_id
 from fedn.ports import SessionInfo, StateStore
+from fedn.reducer.network import NetworkView
 from fedn.reducer.pages.frame import Site
+from fedn.reducer.planning import attached, runs_packages
 from fedn.reducer.rest_forms import plan_form
 
 MODELS_SHOWN = 50
+"""Seed models; and sessions, of each the newest model."""
 PACKAGES_SHOWN = 50
 
 GROUPS: Mapping[str, Sequence[str]] = {
@@ -62,15 +65,18 @@ def routes(site: Site) -> Blueprint:
 
         ?package= is chosen as its package.
         """
-        like = _like(state)
+        like, only_packages = _like(state), _only_packages(site.front.network())
         chosen = check_digest("model", request.args["model"]) if request.args.get("model") else ""
+        newest = state.packages(1)
+        begin = {"package": newest[0].digest} if only_packages and newest else {}
         return render_template(
             "start.html",
             models=state.models(MODELS_SHOWN),
+            trained=_trained(state),
             chosen=chosen or (like.head.model if like else ""),
-            groups=_groups(state, (like.plan.as_dict() if like else {}) | _package()),
+            groups=_groups(state, (like.plan.as_dict() if like else begin) | _package()),
             like=like,
-            network=site.front.network(),
+            packageless=only_packages and not newest,
         )
 
     return page
@@ -84,6 +90,21 @@ def _like(state: StateStore) -> SessionInfo | None:
 def _package() -> dict[str, Any]:
     asked = request.args.get("package", "")
     return {"package": check_digest("package", asked)} if asked else {}
+
+
+def _only_packages(network: NetworkView) -> bool:
+    """Whether there are clients, and each of them runs packages alone."""
+    clients = attached(network)
+    return bool(clients) and all(map(runs_packages, clients))
+
+
+def _trained(state: StateStore) -> list[SessionInfo]:
+    """The newest sessions with a model of their own; of several with the very same one, the newest."""
+    found: dict[str, SessionInfo] = {}
+    for info in state.sessions():
+        if info.head.round and len(found) < MODELS_SHOWN:
+            found.setdefault(info.head.model, info)
+    return list(found.values())
 
 
 def _groups(state: StateStore, values: Mapping[str, Any]) -> list[tuple[str, list[FormField]]]:

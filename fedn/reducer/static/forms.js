@@ -42,7 +42,7 @@
     document.dispatchEvent(new CustomEvent("fedn:draw"));
   }
 
-  // The one way in which pages write. Answers {status, answer}; status 0 where nobody answered.
+  // The one way in which forms speak to the API. Answers {status, answer}; status 0 where nobody answered.
   async function ask(method, address, body) {
     const headers = { "Content-Type": "application/json", "Fedn-Csrf": document.getElementById("state").dataset.token };
     try {
@@ -68,9 +68,12 @@
     return body;
   }
 
+  // What a field says, as it is in JSON; undefined where it is left out. Throws {field, message}.
   function typed(field) {
     if (field.dataset.type === "boolean") return field.type === "checkbox" ? field.checked : field.value === "true";
     const text = field.value.trim();
+    if (field.validity.badInput) throw { field: field.name, message: "is not a number" }; // its value is empty then
+    if (text === "" && field.required) throw { field: field.name, message: "is empty" };
     if (text === "" && !("keepEmpty" in field.dataset)) return undefined;
     if (field.dataset.type === "integer" || field.dataset.type === "number") {
       const value = Number(text);
@@ -92,10 +95,22 @@
   }
 
   function refused(form, { error, details = {} }) {
-    const field = details.field && form.elements.namedItem(details.field);
+    const field = details.field && form.elements.namedItem(details.field.split(".")[0]);
     if (!field || !field.classList) return say(form, error, "danger");
-    wrong(field, details.problem + (details.remedy ? " — " + details.remedy : ""));
+    wrong(field, complaint(details));
     field.focus();
+  }
+
+  // What is wrong with a field and what to do; of a part of it, such as config.epochs, with that part's name.
+  function complaint({ field, problem, remedy }) {
+    const part = field.split(".").slice(1).join(".");
+    return (part ? part + said(problem) : problem) + (remedy ? " — " + remedy : "");
+  }
+
+  // A problem as it goes on behind a name: " is an image", but ": 3 is out of bounds".
+  function said(problem) {
+    const verb = /^(is|are|was|has|holds|begins|ends|changes|uses|needs|names|means|can't|may|must|does|did)\b/;
+    return (verb.test(problem) ? " " : ": ") + problem;
   }
 
   // Marks one field as wrong, in words that screen readers connect with it. Empty words: it is right again.
@@ -108,11 +123,16 @@
       note.className = "invalid-feedback";
       field.after(note);
     }
-    note.textContent = words;
+    note.replaceChildren(...coded(words));
     field.classList.toggle("is-invalid", words !== "");
     const others = (field.getAttribute("aria-describedby") ?? "").split(" ").filter((one) => one && one !== id);
     field.setAttribute("aria-describedby", [...others, id].join(" "));
     field.setAttribute("aria-invalid", words !== "");
+  }
+
+  // Words between `backticks` as code.
+  function coded(text) {
+    return text.split("`").map((part, at) => at % 2 ? Object.assign(document.createElement("code"), { textContent: part }) : part);
   }
 
   function forget(form) {
@@ -127,7 +147,7 @@
     const note = document.createElement("div");
     note.className = `alert alert-${kind} alert-dismissible`;
     note.setAttribute("role", kind === "danger" ? "alert" : "status");
-    note.textContent = words;
+    note.append(...coded(words));
     const close = document.createElement("button");
     close.type = "button";
     close.className = "btn-close";
@@ -168,5 +188,5 @@
     });
   }
 
-  window.fedn = Object.assign(window.fedn ?? {}, { root, ask, say, wrong, filled });
+  window.fedn = Object.assign(window.fedn ?? {}, { root, ask, say, typed, wrong, complaint, said, coded, filled });
 }

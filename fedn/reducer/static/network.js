@@ -30,7 +30,7 @@
   }
   if (runs) {
     runs.addEventListener("change", () => {
-      if (/^data\/client-1\./.test(runs.form.elements.data.value)) runs.form.elements.data.value = "";
+      if (/^data\/client-\d+\./.test(runs.form.elements.data.value)) runs.form.elements.data.value = "";
       only();
     });
     only();

@@ -11,7 +11,7 @@
   const input = choose.elements.file;
   const button = keep.querySelector("[type=submit]");
   const named = keep.elements.name;
-  let shown = null; // {file, digest} of what the lower form is about
+  let shown = null; // {file, digest, name} of what the lower form is about
   let written = false; // whether the name is somebody's own
 
   choose.hidden = false;
@@ -50,8 +50,11 @@
     if (came.status !== 201) return refuse(place, shown.file, came.answer);
     outcome(choose).replaceChildren();
     written = false;
-    const { name, digest } = came.answer;
-    const words = element("div", { class: "alert alert-success" }, element("p", {}, element("strong", {}, name), " is a seed model now."));
+    const { name, digest, known } = came.answer;
+    const before = known && shown.name && shown.name !== name ? `; it was called ${shown.name} before` : "";
+    const told = known ? ` was a seed model already, and is the newest now${before}.` : " is a seed model now.";
+    const words = element("div", { class: "alert alert-success" }, element("p", {}, element("strong", {}, name), told));
+    shown.name = name;
     const links = element("div", { class: "actions" });
     if (keep.dataset.start) links.append(element("a", { class: "btn btn-primary", href: `${keep.dataset.start}?model=${digest}` }, "Start a session with it"));
     links.append(element("a", { class: "btn btn-outline-secondary", href: keep.dataset.model + digest }, "Look at it"));
@@ -61,7 +64,7 @@
   }
 
   function show(file, { digest, known, name, contents, tensors, next }) {
-    shown = { file, digest };
+    shown = { file, digest, name };
     outcome(keep).replaceChildren();
     const number = (count) => count.toLocaleString("en");
     put("file", file.name);

@@ -65,7 +65,7 @@
   function refuse(place, file, { error, details }) {
     const { field, problem, remedy } = details ?? {};
     const what = !field || field === "model" || field === "package" ? file.name : field;
-    const words = element("p", {}, element("strong", {}, what), `: ${problem ?? error}`);
+    const words = element("p", {}, element("strong", {}, what), fedn.said(problem ?? error));
     if (remedy) words.append(element("br"), element("span", {}, remedy));
     words.className = "alert alert-danger";
     place.replaceChildren(words);

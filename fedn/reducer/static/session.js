@@ -130,7 +130,7 @@
 
   function tick() {
     const lanes = document.getElementById("lanes");
-    if (!lanes) return;
+    if (!lanes || "away" in document.body.dataset) return; // what nobody tells of is not made up
     if (lanes !== told) {
       ahead = Number(lanes.dataset.now) - Date.now() / 1000;
       told = lanes;
@@ -170,9 +170,16 @@
     outcome.textContent = status >= 400 ? answer.error : inWords(answer);
   });
 
+  // One record is of the beginning, each other one of a round.
+  function counted(records) {
+    const rounds = records - 1;
+    const words = rounds < 1 ? "" : ` and ${rounds.toLocaleString("en")} ${rounds === 1 ? "round's" : "rounds'"}`;
+    return `${records.toLocaleString("en")} ${records === 1 ? "record" : "records"} (the beginning's${words})`;
+  }
+
   function inWords(report) {
     if (!report.ok) return `✗ The trail is not what was committed: ${report.problems.slice(0, PROBLEMS_SHOWN).join("; ")}`;
     const pruned = report.pruned ? ` ${report.pruned} models were removed on purpose. ${report.notes.slice(0, PROBLEMS_SHOWN).join(" ")}` : "";
-    return `✓ The trail is whole: ${report.rounds} records and ${report.models} models are, byte by byte, what was committed.${pruned}`;
+    return `✓ The trail is whole: ${counted(report.rounds)} and ${report.models.toLocaleString("en")} models are, byte by byte, what was committed.${pruned}`;
   }
 }

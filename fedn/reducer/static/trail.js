@@ -15,8 +15,9 @@
 
   function whole({ rounds, models, head, notes }) {
     const count = (number, word) => `${number.toLocaleString("en")} ${word}${number === 1 ? "" : "s"}`;
+    const whose = (of) => "the beginning's" + (of < 1 ? "" : ` and ${of.toLocaleString("en")} ${of === 1 ? "round's" : "rounds'"}`);
     return [
-      element("p", "alert alert-success", `The trail is whole: ${count(rounds, "record")} in one chain, and ${count(models, "model")} whose bytes have the digests that the records say.`),
+      element("p", "alert alert-success", `The trail is whole: ${count(rounds, "record")} (${whose(rounds - 1)}) in one chain, and ${count(models, "model")} whose bytes have the digests that the records say.`),
       ...notes.map((note) => element("p", "", note)),
       ...pin(head),
     ];

@@ -11,11 +11,14 @@
 
   form.hidden = false;
   dropZone(form.querySelector(".drop"), archive);
-  archive.addEventListener("change", () => outcome.replaceChildren());
+  archive.addEventListener("change", () => {
+    outcome.replaceChildren();
+    if (archive.files.length) plausible(archive.files[0]);
+  });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     const file = archive.files[0];
-    if (submit.disabled || !fits(file, Number(form.dataset.limit), "a package", "leave data and results out of it, with a .fednignore", outcome)) return;
+    if (submit.disabled || !small(file)) return;
     archive.disabled = submit.disabled = true;
     outcome.replaceChildren();
     const came = await send(form.action, file, "application/x-tar", form.querySelector(".under-way"), () => outcome.replaceChildren("being checked"));
@@ -24,6 +27,16 @@
     else if (came.status !== 201) refuse(outcome, file, came.answer);
     else uploaded(came.answer);
   });
+
+  // What is plain before it is sent. A name decides nothing: the reducer looks at what is in the file.
+  function plausible(file) {
+    if (!small(file) || /\.tar$/i.test(file.name)) return;
+    refuse(outcome, file, { details: { problem: "is not called .tar, as packages are", remedy: "choose what fedn package create has made" } });
+  }
+
+  function small(file) {
+    return fits(file, Number(form.dataset.limit), "a package", "leave data and results out of it, with a .fednignore", outcome);
+  }
 
   function uploaded({ name, digest }) {
     form.reset();

@@ -61,7 +61,7 @@ def test_a_model_is_shown_with_where_it_is_from(fedn, service, small):
 def test_two_models_are_compared(fedn, seeds):
     told = fedn.json("model", "compare", *seeds)
     assert (told["first"], told["second"]) == tuple(seeds)
-    assert told["total"]["relative"] == pytest.approx((6 / 15) ** 0.5)
+    assert told["total"]["relative"] == 1.0  # of the floats alone
     shown = fedn.good("model", "compare", "first", "second", "--limit", 1)
     assert "dense/kernel" in shown
     assert "steps" not in shown

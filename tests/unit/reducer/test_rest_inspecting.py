@@ -165,10 +165,23 @@ def test_two_models_are_compared_tensor_by_tensor(http, service):
     assert (told["only_first"], told["only_second"]) == (["steps"], ["new"])
     assert (told["same_layout"], told["left_out"]) == (False, 0)
     assert told["total"]["l2"] == pytest.approx(6**0.5)
-    assert told["total"]["parameters"] == 13
+    assert (told["total"]["parameters"], told["uncounted"]) == (11, 1)  # the mask is not averaged
     cut = http.get(f"/api/v1/models/{DIGEST}/compare/{second}?limit=1").get_json()
     assert [one["name"] for one in cut["tensors"]] == ["dense/kernel"]
     assert (cut["left_out"], cut["total"]) == (3, told["total"])
+
+
+def test_what_is_not_averaged_is_compared_and_left_out_of_the_total(http, service):
+    """Class labels would drown what was learned."""
+    first = {"w": np.full(4, 2.0, np.float32), "labels": np.arange(1000), "was": np.ones(2, np.int32)}
+    second = first | {"w": np.full(4, 3.0, np.float32), "labels": np.zeros(1000, int), "was": np.zeros(2)}
+    mine, other = (service.models.put([seed_file(one)])[0] for one in (first, second))
+    told = http.get(f"/api/v1/models/{mine}/compare/{other}").get_json()
+    assert told["total"] == {"l2": 2.0, "relative": 0.5, "largest": 1.0, "parameters": 4}
+    assert told["uncounted"] == 2
+    page = http.get(f"/models/{mine}/compare/{other}").get_data(as_text=True)
+    assert "2 tensors of whole numbers or truth values are not averaged, and not counted above." in page
+    assert {one["name"] for one in told["tensors"]} == {"w", "labels", "was"}
 
 
 # --- other forms -----------------------------------------------------------------------------------

@@ -38,6 +38,15 @@ def test_a_model_goes_up_and_comes_down_byte_for_byte(http, small):
     assert http.get(f"/api/v1/models/{digest}/info").get_json()["origin"] == "seed"
 
 
+def test_who_seeds_a_model_again_is_told_that_it_was_one_already(http, small):
+    first = http.post("/api/v1/models?name=ones", data=small.model_file(1.5))
+    again = http.post("/api/v1/models?name=more", data=small.model_file(1.5))
+    other = http.post("/api/v1/models?name=twos", data=small.model_file(2.5))
+    assert [one.get_json()["known"] for one in (first, again, other)] == [False, True, False]
+    assert again.status_code == 201
+    assert again.get_json()["name"] == "more"
+
+
 def test_models_of_rounds_are_found_by_a_part_of_their_digest(http, service, small):
     session = small.seeded(service).session
     service.commit(session, 0.5)

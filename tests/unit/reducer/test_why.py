@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click import Context
 
+from fedn.cli.root import root
 from fedn.domain.round import OVER
-from fedn.reducer.why import Cause, Facts, explain
-from fedn.reducer.why_answer import EVIDENCE_MOST
+from fedn.reducer.why import WITH_A_PACKAGE, Cause, Facts, explain
+from fedn.reducer.why_answer import EVIDENCE_MOST, REMEDIES
 from fedn.reducer.why_facts import Committed, Standing, Station, Told
 from fedn.reducer.why_words import because, by_name, counted, grouped, listed, named, span
 
@@ -193,6 +196,28 @@ def test_the_cause_is_named(situation: str) -> None:
     assert [part for part in words if part not in found.text] == [], found.text
     assert "  " not in found.text
     assert ".." not in found.text
+
+
+PACKAGELESS = "package: this client runs packages, and the session has none; name one in the plan"
+
+
+def test_where_only_a_package_is_missing_another_session_is_the_remedy() -> None:
+    lost = replace(IDLE, unfit=dict.fromkeys("abc", PACKAGELESS))
+    assert "start another with a package" in explain(lost).remedy
+    assert "fedn run check" in explain(replace(IDLE, unfit=dict.fromkeys("ab", "no data"))).remedy
+    few = replace(lost, min_clients=9)  # with a package it would wait, too
+    assert "fedn client start" in explain(few).remedy
+
+
+def test_remedies_name_commands_that_there_are() -> None:
+    for text in (*REMEDIES.values(), WITH_A_PACKAGE):
+        for quoted in re.findall(r"`fedn ([a-z -]+)`", text):
+            command = root
+            for name in quoted.split():
+                if not name.startswith("-"):
+                    command = command.get_command(Context(command), name)
+            flags = {flag for option in command.params for flag in option.opts}
+            assert {one for one in quoted.split() if one.startswith("-")} <= flags, quoted
 
 
 def test_every_cause_has_a_situation() -> None:

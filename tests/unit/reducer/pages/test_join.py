@@ -13,7 +13,9 @@ import yaml
 from fedn.cli.client import start
 from fedn.config import ClientSettings, load
 from fedn.domain.errors import InvalidInput
-from fedn.reducer.pages.recipe import APP, EXAMPLES, IMAGES, Answers, recipe
+from fedn.domain.messages import ClientInfo
+from fedn.reducer.network import CombinerView, NetworkView
+from fedn.reducer.pages.recipe import APP, EXAMPLES, IMAGES, Answers, free_number, recipe
 
 CONTINUED = "\\\n"
 ROOT = Path(__file__).parents[4]
@@ -109,6 +111,38 @@ def test_what_is_wrong_is_named(field, answers):
         recipe(answers, False)
     assert caught.value.details["field"] == field
     assert caught.value.details["remedy"]
+
+
+@pytest.mark.parametrize(("there", "name", "data"), [
+    ((), "client-1", "data/client-1.npz"),
+    (("client-1", "client-2", "clinic-3"), "client-4", "data/client-4.npz"),
+    (("client-1", "client-3"), "client-2", "data/client-2.npz"),
+    (("lund", "site07"), "client-1", "data/client-1.npz"),
+    (("client-10",), "client-1", "data/client-1.npz"),
+])  # fmt: skip
+def test_an_example_gets_data_that_nobody_has_yet(service, browse, monkeypatch, there, name, data):
+    clients = tuple(ClientInfo(f"id-{n}", one) for n, one in enumerate(there))
+    view = NetworkView(1, (CombinerView("c1", "127.0.0.1:1", "i", True, clients),))
+    monkeypatch.setattr(service, "network", lambda: view)
+    assert f'id="name" name="name" value="{name}"' in browse("/network/join")
+    made = browse(f"/network/join?name={name}&runs=digits-sklearn")
+    assert f'id="data" name="data" value="{data}"' in made
+    assert ("would count twice" in made) is (name == "client-4")
+    assert ("python make_data.py 4" in made) is (name == "client-4")
+    free = free_number(there)
+    other = browse("/network/join?name=uppsala&runs=digits-sklearn")
+    assert f'value="data/client-{free}.npz"' in other
+    taken = browse("/network/join?name=falun-3&runs=tabular-numpy")
+    assert f'value="data/client-{free if "clinic-3" in there or "client-3" in there else 3}.csv"' in taken
+
+
+def test_who_has_come_keeps_the_number_that_it_was_given(service, browse, monkeypatch):
+    view = NetworkView(1, (CombinerView("c1", "127.0.0.1:1", "i", True, (ClientInfo("a", "client-2"),)),))
+    monkeypatch.setattr(service, "network", lambda: view)
+    page = browse("/network/join?name=client-2&runs=digits-sklearn")
+    assert 'value="data/client-2.npz"' in page
+    assert "is attached to" in page
+    assert "would count twice" not in page
 
 
 def test_the_page_shows_commands_and_errors_and_never_a_token(net, service):

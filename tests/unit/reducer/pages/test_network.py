@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from fedn.domain.round import RoundRecord
 from fedn.ports import EventRow
 from fedn.reducer.network import CombinerView, NetworkView, Seen
 
+ROOT = Path(__file__).parents[4]
 SITE = "https://fl.example.org"
 EVIL = "<script>alert(1)</script>"
 HOST = Host("9.9.9", "3.99.0", "TestOS", 6, 8 * 2**30, "packages")
@@ -69,6 +71,35 @@ def test_the_network_is_a_picture_and_tables(net, service, browse, small):
         assert word in text, word
     ids = re.findall(r'\bid="([^"]*)"', text)
     assert len(ids) == len(set(ids))
+
+
+def test_where_the_picture_has_no_room_clients_are_listed_below_their_combiner(service, browse):
+    service.network = network
+    narrow = browse("/network").split('class="narrow-picture"')[1].split('class="marks"')[0]
+    below = narrow.split('href="/combiners/c2"')
+    assert "name-0" in below[0]
+    assert "gone-x" in below[1]
+    service.network = lambda: network(250)
+    narrow = browse("/network").split('class="narrow-picture"')[1].split('class="marks"')[0]
+    assert "251 no task" in narrow
+    assert "name-9" not in narrow
+
+
+def test_what_a_combiners_gauges_count_is_explained(service, browse):
+    """All that operations.md has of a combiner."""
+    table = (ROOT / "docs/operations.md").read_text().split("| gauge | counts | limit |")[1].split("\n\n")[0]
+    names = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert {"outbox", "parked", "parts"} <= set(names)
+    gauges = tuple(Gauge(name, 1, 2, 1) for name in names)
+    service.network = lambda: NetworkView(1, (CombinerView("c1", "host:1", "i", True, (), gauges),))
+    load = browse("/combiners/c1").split('id="load-head"')[1].split("</section>")[0]
+    assert load.count('<p class="faint">') == len(names)
+
+
+def test_how_long_a_client_is_attached_is_not_taken_for_what_it_does(service, browse):
+    service.network = network
+    head = browse("/network").split('id="clients-head"')[1].split("</thead>")[0]
+    assert "<th>Now</th><th>Attached</th>" in head
 
 
 def test_who_may_not_drain_sees_no_button(service, browse):

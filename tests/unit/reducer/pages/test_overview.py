@@ -8,8 +8,8 @@ from html import unescape
 
 from fedn.config import ReducerSettings
 from fedn.domain.errors import StoreUnavailable
-from fedn.domain.messages import ClientInfo, Gauge, Registration
-from fedn.ports import EventRow
+from fedn.domain.messages import ClientInfo, Gauge, Host, Registration
+from fedn.ports import EventRow, PackageInfo
 from fedn.reducer.network import CombinerView, NetworkView
 from fedn.reducer.pages.attention import of_certificates, of_network
 from fedn.reducer.pages.overview import health
@@ -45,6 +45,26 @@ def test_an_empty_network_says_what_to_do_next_and_ticks_off_what_is_there(servi
     assert done() == [" done", " done", " done", ""]
     small.seeded(service)
     assert done() == []
+
+
+def test_where_clients_run_packages_the_steps_have_one_for_a_package(service, browse, monkeypatch):
+    def steps(role="operator"):
+        found = re.findall(r'class="step(?: done)?"><div><strong>([\w ]+)', browse("/", role))
+        return found, re.findall(r'id="to-packages" href="([^"]*)"', browse("/", role))
+
+    def attach(runs):
+        client = ClientInfo("id-1", "client-1", Host(runs=runs))
+        view = NetworkView(1, (CombinerView("c1", "127.0.0.1:1", "i", True, (client,)),))
+        monkeypatch.setattr(service, "network", lambda: view)
+
+    attach("app")
+    assert steps() == (["A combiner", "Clients", "A seed model", "A session"], [])
+    attach("packages")
+    assert steps() == (["A combiner", "Clients", "A package", "A seed model", "A session"], ["/packages"])
+    assert steps("viewer")[1] == []
+    assert browse("/").count("step done") == 2
+    service.state.add_package(PackageInfo("ab" * 32, 9, "digits", {}, 1.0))
+    assert browse("/").count("step done") == 3
 
 
 def test_a_running_session_is_a_card(service, browse, small):

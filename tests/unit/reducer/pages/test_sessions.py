@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from fedn.config import ReducerSettings
+from fedn.domain.ids import digest_of
+from fedn.domain.messages import Registration
+from fedn.ports import PackageInfo
 from fedn.reducer.pages.round_bars import LANES_SHOWN, open_round
 from fedn.reducer.rest import create_app
 
@@ -65,6 +70,18 @@ def test_when_all_updates_are_in_the_round_is_being_reduced():
     assert open_round({}, {}, 3.0) is None
 
 
+def test_while_updates_are_missing_the_round_is_not_being_reduced():
+    """It lost a client and looks for another one, or that one's combiner is away."""
+    progress = {
+        "state": "running", "opened_at": 1.0, "expected": 3, "received": 2, "refused": {}, "lost": {},
+        "clients": {"a": standing("folded", 2.0), "b": standing("folded", 2.0), "c": standing("lost", 2.5)},
+    }  # fmt: skip
+    assert open_round(progress, {}, 3.0).part == "clients"
+    gone = progress | {"lost": {"c": "it went"}}
+    assert open_round(gone | {"waits": "2 of 3 updates"}, {}, 3.0).part == "clients"
+    assert open_round(gone, {}, 3.0).part == "reducing"
+
+
 # --- pages -----------------------------------------------------------------------------------------
 
 
@@ -96,6 +113,86 @@ def test_the_live_page_has_the_round_its_clients_and_what_was_committed(http, se
     live = shown(http, f"/sessions/{info.session}", headers={"Fedn-Live": "1"})
     assert "<html" not in live
     assert 'id="open-round" data-live' in live
+
+
+def under_way(service, **more):
+    """A round at work in which nothing is the matter."""
+    service.register(Registration(1, "c1", "127.0.0.1:9", "i1"))
+    service.progress = {
+        "state": "running", "round": 2, "expected": 2, "received": 1, "opened_at": time.time() - 2,
+        "reason": "", "waits": "", "hindrances": {}, "refused": {}, "lost": {},
+        "clients": {"client-a": standing("folded", 3.0), "client-b": standing("training", 2.0)},
+    } | more  # fmt: skip
+
+
+def leading(page):
+    return page.split('<p class="why">')[1].split("<a ")[0].strip()
+
+
+def test_an_ordinary_round_is_told_in_one_line_that_does_not_name_clients(http, service, small):
+    info = small.seeded(service, rounds=3000, min_clients=2)
+    for _ in range(2):
+        service.commit(info.session, 0.5)
+    under_way(service, round=3)
+    page = shown(http, f"/sessions/{info.session}")
+    assert leading(page) == "Round 3 of 3,000: 1 of 2 updates are in."
+    assert f"/sessions/{info.session}/why" in page
+    assert "<td>3,000</td>" in page  # as everywhere
+    under_way(service, round=3, state="committing", received=2)
+    assert leading(shown(http, f"/sessions/{info.session}")) == "Round 3 of 3,000: 2 of 2 updates are in."
+    under_way(service, round=3, state="planning", expected=0, clients={})
+    assert "its clients are being chosen" in leading(shown(http, f"/sessions/{info.session}"))
+
+
+@pytest.mark.parametrize("what", [
+    {"stragglers": {"clients": ["client-b"], "more": 0, "seconds": 9.0, "median": 2.0}},
+    {"lost": {"client-b": "it went"}},
+    {"refused": {"client-b": "it is not finite"}},
+])  # fmt: skip
+def test_where_something_is_the_matter_all_of_it_is_told(http, service, small, what):
+    info = small.seeded(service, rounds=9, min_clients=2)
+    under_way(service, **what)
+    assert "client-b" in leading(shown(http, f"/sessions/{info.session}"))
+
+
+def test_how_much_time_is_left_is_said_only_while_it_goes_on(http, service, small):
+    info = small.seeded(service, rounds=9, min_clients=2)
+    service.commit(info.session, 0.5)
+    left = "<dt>Left</dt>"
+    addresses = (f"/sessions/{info.session}", "/dashboard")
+    under_way(service)
+    assert all(left in shown(http, address) for address in addresses)
+    under_way(service, waits="2 of 3 updates", reason="2 of 3 updates", lost={"client-b": "it went"})
+    assert not any(left in shown(http, address) for address in addresses)
+    under_way(service, state="paused", reason="somebody paused it")
+    service.end(info.session, "paused", "")
+    assert not any(left in shown(http, address) for address in addresses)
+
+
+def test_trail_newest_model_and_package_are_a_link_away(http, service, small):
+    package = PackageInfo(digest_of(b"package"), 9, f"train {HOSTILE}", {}, 1.0)
+    info = small.seeded(service, package=package.digest)
+    page = shown(http, f"/sessions/{info.session}")
+    assert f'href="/sessions/{info.session}/trail"' in page
+    assert f'href="/api/v1/models/{info.head.model}?format=safetensors"' in page
+    assert f"/packages/{package.digest}" not in page
+    service.state.add_package(package)
+    page = shown(http, f"/sessions/{info.session}")
+    assert f'href="/packages/{package.digest}"' in page
+    assert "train &lt;script&gt;" in page
+    assert HOSTILE not in page
+
+
+def test_sessions_of_one_name_are_told_apart(http, service, small):
+    twins = [small.seeded(service) for _ in range(2)]
+    seed = twins[0].head.model
+    for info in twins:
+        service.commit(info.session, 0.5)
+    for address in ("/plot", "/models", f"/models/{seed}", "/clients/client-a"):
+        page = shown(http, address)
+        for info in twins:
+            assert f"({info.session[-6:]})" in page, address
+    assert f'data-name="digits ({twins[0].session[-6:]})"' in shown(http, "/plot")
 
 
 def test_an_ended_session_offers_a_new_one_from_its_newest_model(http, service, small):
