@@ -89,7 +89,7 @@ async def test_too_few_clients_are_counted_and_named(tmp_path: Path) -> None:
         ended = why(info.session)
         assert (ended.cause, ended.text) == (
             Cause.CANCELLED,
-            f"Round 1 was never committed. Session {info.session} was stopped, with 0 of 2 rounds committed: "
+            f"Round 1 was never committed. Session {info.name} was stopped, with 0 of 2 rounds committed: "
             "stopped by request.",
         )
 

@@ -33,7 +33,7 @@ FAULTS = [
 ]  # fmt: skip
 
 STORIES = 500
-NOT_MODELLED = {"SendReport", "StopWork", "HurryWork", "Validate", "RefuseUpdate"}
+NOT_MODELLED = {"SendReport", "StopWork", "HurryWork", "Validate", "SkipValidation", "RefuseUpdate"}
 COMMANDS = {c.__name__ for tier in (cl, ev, rm) for c in get_args(tier.Command)} - NOT_MODELLED
 SEEN: Counter[str] = Counter()
 

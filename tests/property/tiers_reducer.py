@@ -189,7 +189,7 @@ class ReducerTier:
                 self.merged, self.opened = {}, set()
             case rm.Announce(rm.Ended(outcome)):
                 self.begin(REDUCER, "close_books", outcome)
-            case rm.Announce() | rm.Validate():
+            case rm.Announce() | rm.Validate() | rm.SkipValidation():
                 pass
 
     def ask(self, name: CombinerName, incarnation: Incarnation, what: str, *args: object) -> None:

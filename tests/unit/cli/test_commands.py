@@ -34,6 +34,7 @@ def test_a_model_is_seeded_listed_and_downloaded(fedn, small, tmp_path):
     info = fedn.json("model", "seed", file)
     assert (info["digest"], info["name"], info["size"]) == (sha256(data).hexdigest(), "twos", len(data))
     assert "twos" in fedn.good("model", "list")
+    assert info.pop("known") is False
     assert fedn.json("model", "list")["models"] == [info]
     target = tmp_path / "back.safetensors"
     fedn.good("model", "download", info["digest"][:8], "-o", target)
