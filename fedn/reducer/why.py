@@ -109,9 +109,8 @@ def _paused(facts: Facts) -> Explanation | None:
         if facts.waits and facts.received < facts.min_clients:
             rest += ", and asks nobody else for the rest while the session is paused"
     else:
-        rest = (
-            f"{counted(facts.head, 'round')} of {facts.rounds:,} are committed, and no other begins until then"
-        )
+        done = f"{counted(facts.head, 'round')} of {facts.rounds:,} are committed"
+        rest = f"{done}, and no other begins until then"
     why = f" ({facts.waits})" if facts.waits and facts.phase == "paused" else ""
     return answer(facts, Cause.PAUSED, f"Session {facts.called} rests until somebody resumes it{why}", rest)
 

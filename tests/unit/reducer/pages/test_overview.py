@@ -106,7 +106,7 @@ def test_what_has_ended_is_listed_and_what_failed_needs_attention(service, brows
     assert "accuracy 0.7500 round 1 accuracy 0.5000" in shown  # the best, and the last
     assert f'href="/models/{"f" * 64}"' in browse("/")
     assert "No session runs just now." in shown
-    assert f"{evil} failed 1 min ago." in unescape(browse("/"))
+    assert f"{evil} failed 1 min" in unescape(browse("/"))
     assert f'href="/sessions/{bad}/why"' in browse("/")
     assert 'href="/events/2"' in browse("/")
     assert "Warnings of the last hour" in shown
