@@ -83,6 +83,11 @@ class NetworkView:
     """The last log lines of members, as role:name, that share them."""
 
     @property
+    def attached(self) -> tuple[ClientInfo, ...]:
+        """Every client at a combiner that is live."""
+        return tuple(client for combiner in self.combiners if combiner.live for client in combiner.clients)
+
+    @property
     def names(self) -> dict[str, str]:
         """What clients call themselves by their ids, also those that were here lately."""
         seen = {str(client): one.info.name for client, one in self.seen.items()}

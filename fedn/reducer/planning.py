@@ -63,11 +63,6 @@ def errors(values: Mapping[str, Any], state: StateStore, combiners: Iterable[str
 # --- who can take part ---------------------------------------------------------------------------
 
 
-def attached(network: NetworkView) -> tuple[ClientInfo, ...]:
-    """Every client at a combiner that is live."""
-    return tuple(client for combiner in network.combiners if combiner.live for client in combiner.clients)
-
-
 def runs_packages(client: ClientInfo) -> bool:
     """Whether it runs packages and nothing else, as it says itself."""
     return client.host.runs == PACKAGES
@@ -91,7 +86,7 @@ def preview(plan: Plan, network: NetworkView, package: str = "", twin: str = "")
     ``package`` is what its package is called, ``twin`` its own name if a session of that name runs already.
     """
     live = sum(combiner.live for combiner in network.combiners)
-    clients = attached(network)
+    clients = network.attached
     able = sum(can_take_part(client, plan) for client in clients)
     return tuple(filter(None, (
         _twin(twin), _rounds(plan), _package(plan, package), _clients(plan, able, len(clients), live),

@@ -28,10 +28,12 @@ from fedn.reducer.scores import metric_of
 
 ROWS_AT_ONCE = 20_000
 LATE_ROWS = 1000
+"""Read to begin with for a round whose validation is late; more where it has more."""
 RECORDS_AT_ONCE = 100
 OPEN_ROUNDS = 3
 """The newest ones of a session that runs: clients may still report of them. Of older ones an event tells."""
 LATE_AT_ONCE = 100
+"""Such rounds in one look."""
 LAST_ROUNDS = 10
 """Among them the last that was validated is looked for, of a session that has ended."""
 CALM_SECONDS = 10.0

@@ -259,3 +259,14 @@ def test_colours_are_kept(trained, window) -> None:
     expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-bs-theme", "dark")
+
+
+def test_a_session_page_verifies_its_trail_and_leads_to_it(trained, window) -> None:
+    page = window(trained.sandbox.url).go(f"/sessions/{trained.session.id}")
+    page.get_by_role("button", name="Verify the trail").click()
+    expect(page.locator("#verified")).to_contain_text(
+        "The trail is whole: 5 records (the beginning's and 4 rounds')"
+    )
+    expect(page.locator("#verified .digest-whole")).to_have_text(trained.session.info()["head"]["record"])
+    page.get_by_role("link", name="Show the trail").click()
+    page.wait_for_url("**/trail")

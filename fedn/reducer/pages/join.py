@@ -24,7 +24,6 @@ from fedn.reducer.pages.recipe import (
     recipe,
     usual_data,
 )
-from fedn.reducer.planning import attached
 
 TOKEN_SECONDS = 3600
 FIELDS = ("reducer", "name", "runs", "data", "app", "image")
@@ -107,7 +106,7 @@ def _number(view: NetworkView, name: str) -> int:
 
     Each example's data is one file for each number: two clients with the same one would count twice.
     """
-    others = [client.name for client in attached(view) if client.name != name]
+    others = [client.name for client in view.attached if client.name != name]
     number = number_in(name)
     return number if number and number not in map(number_in, others) else free_number(others)
 

@@ -25,7 +25,7 @@ from fedn.reducer.pages.attention import Concern
 from fedn.reducer.pages.drawing import sparkline
 from fedn.reducer.pages.frame import Site, counted
 from fedn.reducer.pages.why import gravity_of
-from fedn.reducer.planning import attached, runs_packages
+from fedn.reducer.planning import runs_packages
 from fedn.reducer.rest_why import why_form
 from fedn.reducer.scores import metric_of
 from fedn.reducer.sentences import events_of, gravity, sentence
@@ -129,7 +129,7 @@ def health(network: NetworkView, running: int, concerns: Sequence[Concern]) -> s
 
 def steps(front: Front, network: NetworkView) -> list[tuple[str, bool]]:
     """What has to be there for a first session, in order: its name, and whether it is."""
-    clients = attached(network)
+    clients = network.attached
     package = [("package", bool(front.state.packages(1)))] if any(map(runs_packages, clients)) else []
     return [
         ("combiner", any(combiner.live for combiner in network.combiners)),

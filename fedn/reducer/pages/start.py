@@ -13,7 +13,7 @@ from fedn.domain.ids import Digest, SessionId, check_digest, check_id
 from fedn.ports import SessionInfo, StateStore
 from fedn.reducer.network import NetworkView
 from fedn.reducer.pages.frame import Site
-from fedn.reducer.planning import attached, runs_packages
+from fedn.reducer.planning import runs_packages
 from fedn.reducer.rest_forms import plan_form
 
 MODELS_SHOWN = 50
@@ -94,7 +94,7 @@ def _package() -> dict[str, Any]:
 
 def _only_packages(network: NetworkView) -> bool:
     """Whether there are clients, and each of them runs packages alone."""
-    clients = attached(network)
+    clients = network.attached
     return bool(clients) and all(map(runs_packages, clients))
 
 

@@ -74,7 +74,7 @@
     const colours = fedn.colours();
     const places = boxes().map(({ value }) => value); // a session keeps its colour
     const traces = shown.flatMap(({ value, dataset }) =>
-      fedn.lines(curves.get(value).points, title(value, dataset.name), colours[places.indexOf(value) % colours.length], shown.length === 1));
+      fedn.lines(curves.get(value).points, dataset.name, colours[places.indexOf(value) % colours.length], shown.length === 1));
     const rows = shown.flatMap(({ value, dataset }) =>
       curves.get(value).points.map((point) => [value, dataset.name, point.round, point.mean, point.low, point.high, point.clients]));
     if (there) {
@@ -83,12 +83,6 @@
         { name: wanted.replace("/", "-"), columns: ["session", "name", "round", "mean", "least", "most", "clients"], rows });
     }
     keep();
-  }
-
-  // Sessions may have the same name.
-  function title(session, name) {
-    const same = chosen().filter(({ dataset }) => dataset.name === name).length > 1;
-    return same ? `${name} (${session.slice(-6)})` : name;
   }
 
   function keep() {

@@ -1,4 +1,4 @@
-// The live page of a session: charts that grow, bars of the open round that move on, the trail's verification.
+// The live page of a session: charts that grow, bars of the open round that move on.
 "use strict";
 
 {
@@ -6,7 +6,6 @@
   const session = charts.dataset.session;
   const api = `/api/v1/sessions/${encodeURIComponent(session)}`;
   const NEWS = new Set(["round_committed", "round_validated", "session_finished", "session_failed", "session_cancelled"]);
-  const PROBLEMS_SHOWN = 5;
   const CALM_MS = 15000; // after which a missed event is made up for
 
   // --- metrics ---------------------------------------------------------------------------------------
@@ -155,31 +154,4 @@
 
   setInterval(() => { if (!document.hidden) tick(); }, 500);
   tick();
-
-  // --- the trail -------------------------------------------------------------------------------------
-
-  const verify = document.getElementById("verify");
-  verify.addEventListener("click", async () => {
-    const outcome = document.getElementById("verified");
-    verify.disabled = true;
-    outcome.className = "faint mb-0";
-    outcome.textContent = "Every record and model is being read and checked …";
-    const { status, answer } = await fedn.ask("GET", `${api}/trail/verify`);
-    verify.disabled = false;
-    outcome.className = `${answer.ok ? "good" : "bad"} mb-0`;
-    outcome.textContent = status >= 400 ? answer.error : inWords(answer);
-  });
-
-  // One record is of the beginning, each other one of a round.
-  function counted(records) {
-    const rounds = records - 1;
-    const words = rounds < 1 ? "" : ` and ${rounds.toLocaleString("en")} ${rounds === 1 ? "round's" : "rounds'"}`;
-    return `${records.toLocaleString("en")} ${records === 1 ? "record" : "records"} (the beginning's${words})`;
-  }
-
-  function inWords(report) {
-    if (!report.ok) return `✗ The trail is not what was committed: ${report.problems.slice(0, PROBLEMS_SHOWN).join("; ")}`;
-    const pruned = report.pruned ? ` ${report.pruned} models were removed on purpose. ${report.notes.slice(0, PROBLEMS_SHOWN).join(" ")}` : "";
-    return `✓ The trail is whole: ${counted(report.rounds)} and ${report.models.toLocaleString("en")} models are, byte by byte, what was committed.${pruned}`;
-  }
 }
