@@ -22,6 +22,12 @@ CODE_KEY = "fedn-code"
 _MAX_DETAILS = 1500
 """Characters of a message that travel; HTTP/2 headers are bounded, and percent-encoding may triple it."""
 
+CUT_OFF = "the call was cut off"
+"""The message where nobody can say why a call ended; it is made again, and then may be told."""
+
+WRITE_FAILED = "Internal error from Core"
+"""What grpc.aio puts in place of a call's status when the neighbour ends it while a message is written."""
+
 _BY_STATUS = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
@@ -47,6 +53,8 @@ def from_rpc(rpc_error: grpc.aio.AioRpcError) -> FednError:
     a neighbour that crashed. All of these mean that calling again is right.
     """
     details = rpc_error.details() or rpc_error.code().name
+    if details == WRITE_FAILED:
+        return LinkBroken(CUT_OFF)
     if error := error_from(_code_in(rpc_error), details):
         return error
     if rpc_error.code() is grpc.StatusCode.UNIMPLEMENTED:
@@ -70,7 +78,7 @@ def rpc_errors() -> Iterator[None]:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise LinkBroken("the call was cut off") from None
+        raise LinkBroken(CUT_OFF) from None
     except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:
         raise LinkBroken(f"the call had ended, or its channel was closed: {error}") from None
 

@@ -47,7 +47,7 @@ from fedn.wire.channel import new_server, open_channel
 from fedn.wire.chunks import frame
 from fedn.wire.pb import fedn_pb2 as pb
 from fedn.wire.security import server_credentials
-from fedn.wire.status import CODE_KEY
+from fedn.wire.status import CODE_KEY, WRITE_FAILED
 
 AT_ONCE = 32
 STAYS = 0.05
@@ -59,8 +59,6 @@ HEALTH = "grpc.health.v1.Health"
 
 FROM_GRPC = {"UNIMPLEMENTED", "NOT_FOUND"}
 """What is no method, and no service to ask about."""
-CUT = "Internal error from Core"
-"""So this end calls it when the other ends a call while a message is written."""
 HARMLESS = ("Failed sending error status from server", "call failed: the bytes have digest")
 """What gRPC logs when a caller has left already; a model that is not what the reducer said."""
 END = "left open"
@@ -134,7 +132,7 @@ class Stage:
         """The code of our own error; anything else is a fault, but for what gRPC itself says."""
         code, details = error.code(), error.details() or ""
         ours = str(dict(error.trailing_metadata() or ()).get(CODE_KEY, ""))
-        if not ours and (code.name in FROM_GRPC or details == CUT):
+        if not ours and (code.name in FROM_GRPC or details == WRITE_FAILED):
             return code.name
         known = error_from(ours, "")
         assert known is not None, f"no error of ours: {code} {details}"

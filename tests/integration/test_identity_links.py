@@ -30,7 +30,7 @@ from fedn.identity.roles import RPC, may_rpc
 from fedn.wire.channel import new_server, open_channel
 from fedn.wire.pb import fedn_pb2 as pb
 from fedn.wire.security import https_context
-from fedn.wire.status import from_rpc
+from fedn.wire.status import CUT_OFF, from_rpc
 
 LARGE = seed_file({"w": np.zeros(20_000)})
 """Its updates do not ride along: they are granted, and sent."""
@@ -90,7 +90,7 @@ async def answer(channel: grpc.aio.Channel, method: str) -> FednError | None:
     """
     for _ in range(10):
         error = await _answer(channel, method)
-        if error is None or "Internal error from Core" not in error.message:
+        if error is None or CUT_OFF not in error.message:
             break
     return error
 

@@ -22,7 +22,7 @@ from fedn.wire import guard
 from fedn.wire.channel import new_server, open_channel
 from fedn.wire.guard import EXPIRED, caller
 from fedn.wire.security import server_credentials
-from fedn.wire.status import rpc_errors
+from fedn.wire.status import CUT_OFF, rpc_errors
 
 AUTHORITY = Authority.create("n", time.time())
 NAME = server_name(Role.COMBINER, "b")
@@ -117,7 +117,20 @@ async def ask(channel: grpc.aio.Channel, method: str, raw: bytes = b"") -> bytes
 
 
 async def first(channel: grpc.aio.Channel, method: str) -> bytes:
-    """The first item of a stream, opened in the way of any kind of method."""
+    """The first item of a stream, opened in the way of any kind of method.
+
+    A refusal may come while the message is written, and its reason be lost; then it is asked for again.
+    """
+    for _ in range(9):
+        try:
+            return await _first(channel, method)
+        except LinkBroken as error:
+            if error.message != CUT_OFF:
+                raise
+    return await _first(channel, method)
+
+
+async def _first(channel: grpc.aio.Channel, method: str) -> bytes:
     opened: Any = channel.stream_stream(method)()
     try:
         with rpc_errors():

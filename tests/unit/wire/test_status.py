@@ -7,7 +7,7 @@ import pytest
 
 from fedn.domain import errors
 from fedn.domain.errors import FednError, InvalidInput, LinkBroken
-from fedn.wire.status import CODE_KEY, from_rpc, to_rpc
+from fedn.wire.status import CODE_KEY, CUT_OFF, WRITE_FAILED, from_rpc, to_rpc
 
 
 def _tree(cls: type[FednError]) -> Iterator[type[FednError]]:
@@ -76,6 +76,12 @@ def test_a_status_that_nobody_raised_is_a_broken_link(code: grpc.StatusCode) -> 
     arrived = from_rpc(_arrived(code, "socket closed", ()))
     assert type(arrived) is LinkBroken
     assert "socket closed" in arrived.message
+
+
+def test_a_call_that_ends_while_it_is_written_says_so_in_words() -> None:
+    arrived = from_rpc(_arrived(grpc.StatusCode.INTERNAL, WRITE_FAILED, ()))
+    assert type(arrived) is LinkBroken
+    assert arrived.message == CUT_OFF
 
 
 def test_an_unknown_call_may_be_a_stranger_on_the_port_and_is_tried_again() -> None:
