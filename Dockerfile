@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One file for every image: docker build --target server|client-sklearn|client-torch|client-keras .
 # Images hold code and nothing else: settings, tokens and keys come in at run time, by volumes and variables.
 
