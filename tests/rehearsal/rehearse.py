@@ -64,13 +64,14 @@ def story(world, env, services) -> None:
     """What a user does: over REST from outside, and by `docker compose run fedn`."""
     print("MongoDB 6.0 and OpenStack Swift stand in for the images of the stores", flush=True)
     [first], [standby], client = world.of("reducer"), world.of("reducer-standby"), world.of("client")[0]
-    world.up("reducer")  # before its stores, for which it waits
-    waiting = first.popen
+    early = world.of("combiner-invite")[0], first  # before the token and the stores that they wait for
+    world.up(*(it.service for it in early))
+    waiting = [it.popen for it in early]
     world.up(*services)
     assert first.inside("getent", "hosts", "mongo")
     assert not client.inside("getent", "hosts", "mongo"), "a client finds the stores"
     with until(lambda: reducer(env["FEDN_REDUCER_PORT"])) as asked:
-        assert first.popen is waiting, "the reducer ended for want of its stores"
+        assert [it.popen for it in early] == waiting, "who came early did not wait"
         until(lambda: len(attached(asked)) == int(env["CLIENTS"]))
         clients, invited = attached(asked), invitations(asked)
         package = world.run("fedn", "package", "upload", f"/files/{env['EXAMPLE']}").split()[0]
