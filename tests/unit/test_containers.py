@@ -45,7 +45,11 @@ def test_join_tokens_are_for_an_hour_and_so_many_and_the_last_ones_go_before_new
         assert 0 < script.index("fedn token revoke") < script.rindex("fedn token create")
         assert "--expires 1h" in script
     combiners, clients = (SERVICES[f"{tier}-invite"]["command"][0] for tier in ("combiner", "client"))
-    assert "--role combiner --name $name" in combiners  # one use, by that name alone
+    assert '--role combiner --name "$2"' in combiners  # one use, by that name alone
+    for number in (1, 2):
+        named = SERVICES[f"combiner-{number}"]["environment"]["FEDN_COMBINER_NAME"]
+        assert SERVICES["combiner-invite"]["environment"][f"NAME_{number}"] == named
+        assert f'invite combiner-{number} "$NAME_{number}"' in combiners
     assert '--role client --uses "$JOINS"' in clients
     assert SERVICES["client"]["scale"] <= SERVICES["client-invite"]["environment"]["JOINS"] == 20
 
