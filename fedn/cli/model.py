@@ -60,6 +60,8 @@ def seed(
         screen.put_json(info)
     else:
         click.echo(info["digest"])
+        if info.get("known"):
+            screen.note("It was there already, and nothing is new.")
         screen.note(f"Start a session with `fedn session start --model {info['digest'][:12]}`.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -92,6 +93,13 @@ class NetworkView:
         """What clients call themselves by their ids, also those that were here lately."""
         seen = {str(client): one.info.name for client, one in self.seen.items()}
         return seen | {str(one.client): one.name for combiner in self.combiners for one in combiner.clients}
+
+    @property
+    def unmistakable(self) -> dict[str, str]:
+        """Of `names` those that one client alone has: sentences may call it so."""
+        names = self.names
+        how_many = Counter(names.values())
+        return {client: name for client, name in names.items() if how_many[name] == 1}
 
 
 def choose_combiner(

@@ -89,7 +89,7 @@ def create_app(
         model_routes(service),
         inspecting_routes(service),
         package_routes(service),
-        event_routes(service.state, service.hub),
+        event_routes(service),
         openapi_routes(),
         metrics_routes(service),
         identity_routes(service.state.identity, registrar),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,7 @@ from fedn.domain.ids import check_id
 from fedn.ports import EventRow, StateStore
 from fedn.reducer.event_keeping import read
 from fedn.reducer.events import FLEETING, EventHub, Subscription
+from fedn.reducer.front import Front
 from fedn.reducer.rest_forms import MAX_PAGE, plain, query_number
 from fedn.reducer.sentences import GRAVITIES, events_of, gravity, sentence
 from fedn.stores.event_rows import Wanted
@@ -33,9 +35,10 @@ MAX_NAMES = 64
 """Names that one question may give."""
 
 
-def event_routes(state: StateStore, hub: EventHub) -> Blueprint:
+def event_routes(front: Front) -> Blueprint:
     """Routes under /api/v1/events."""
     routes = Blueprint("events", __name__, url_prefix="/api/v1/events")
+    state, hub = front.state, front.hub
 
     @routes.get("")
     def events() -> Response:
@@ -43,7 +46,8 @@ def event_routes(state: StateStore, hub: EventHub) -> Blueprint:
         wanted, graves = _wanted(), _several("gravity", GRAVITIES)
         found = _graves(state, hub, wanted, graves) if graves else read(state, hub, wanted)
         following = found[-1].number if len(found) == wanted.limit and not wanted.newest else None
-        return jsonify(events=[event_form(row) for row in found], next=following)
+        names = front.network().unmistakable
+        return jsonify(events=[event_form(row, names) for row in found], next=following)
 
     @routes.get("/<int:number>")
     def one(number: int) -> Response:
@@ -51,7 +55,7 @@ def event_routes(state: StateStore, hub: EventHub) -> Blueprint:
         found = read(state, hub, Wanted(number - 1, 1, before=number + 1))
         if not found:
             raise NotFound(f"there is no event {number}; old ones are dropped", number=number)
-        return jsonify(event_form(found[0]))
+        return jsonify(event_form(found[0], front.network().unmistakable))
 
     @routes.get("/stream")
     def stream() -> Response:
@@ -59,7 +63,7 @@ def event_routes(state: StateStore, hub: EventHub) -> Blueprint:
         after = _last_event()
         behind = () if after is None else _backlog(state, hub, after)
         subscription = hub.subscribe(after)
-        response = Response(_lines(behind, subscription), mimetype="text/event-stream")
+        response = Response(_lines(front, behind, subscription), mimetype="text/event-stream")
         response.headers["X-Accel-Buffering"] = "no"
         response.call_on_close(subscription.close)
         return response
@@ -67,10 +71,11 @@ def event_routes(state: StateStore, hub: EventHub) -> Blueprint:
     return routes
 
 
-def event_form(row: EventRow) -> dict[str, Any]:
-    """One event as JSON, with what it says to people."""
+def event_form(row: EventRow, names: Mapping[str, str]) -> dict[str, Any]:
+    """One event as JSON, with what it says to people, who know clients by ``names``."""
+    told = {"sentence": sentence(row.event, row.fields, names), "gravity": gravity(row.event, row.fields)}
     form: dict[str, Any] = plain(row)
-    return form | {"sentence": sentence(row.event, row.fields), "gravity": gravity(row.event, row.fields)}
+    return form | told
 
 
 # --- the list --------------------------------------------------------------------------------------
@@ -134,11 +139,12 @@ def _last_event() -> int | None:
     return int(last)
 
 
-def _lines(behind: Sequence[EventRow], subscription: Subscription) -> Iterator[str]:
+def _lines(front: Front, behind: Sequence[EventRow], subscription: Subscription) -> Iterator[str]:
+    names, asked = front.network().unmistakable, time.monotonic()
     yield f"retry: {RETRY_MILLISECONDS}\n\n"
     if behind:
         subscription.pass_by(behind[-1].number)
-    yield from map(_line, behind)
+    yield from (_line(row, names) for row in behind)
     quiet = 0
     for event in subscription.follow(QUIET_SECONDS):
         if event is None:
@@ -146,7 +152,9 @@ def _lines(behind: Sequence[EventRow], subscription: Subscription) -> Iterator[s
             yield "" if quiet % BEAT else ": still here\n\n"
         else:
             quiet = 0
-            yield _line(event)
+            if time.monotonic() - asked > QUIET_SECONDS:
+                names, asked = front.network().unmistakable, time.monotonic()
+            yield _line(event, names)
 
 
 def _backlog(state: StateStore, hub: EventHub, after: int) -> Sequence[EventRow]:
@@ -163,6 +171,6 @@ def _backlog(state: StateStore, hub: EventHub, after: int) -> Sequence[EventRow]
     return ()
 
 
-def _line(row: EventRow) -> str:
+def _line(row: EventRow, names: Mapping[str, str]) -> str:
     id_ = "" if row.event in FLEETING else f"id: {row.number}\n"
-    return f"{id_}data: {json.dumps(event_form(row))}\n\n"
+    return f"{id_}data: {json.dumps(event_form(row, names))}\n\n"

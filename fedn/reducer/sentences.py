@@ -16,6 +16,9 @@ Gravity: TypeAlias = Literal["info", "good", "warning", "error"]
 GRAVITIES: Sequence[Gravity] = get_args(Gravity)
 MAX_NAMED = 5
 """Clients that a sentence names; it counts the rest."""
+CLIENTS = frozenset({"client", "clients", "attached", "moved", "left", "refused", "lost"})
+"""Fields in which clients are."""
+NOBODY: Mapping[str, str] = {}
 DIGEST_LETTERS = 64
 MAX_LETTERS = 200
 """Of a value that is told as it is."""
@@ -30,8 +33,9 @@ class _Kind:
     warns: Callable[[Fields], object] | None = None
 
 
-def sentence(event: str, fields: Fields) -> str:
-    """The event in words."""
+def sentence(event: str, fields: Fields, names: Mapping[str, str] = NOBODY) -> str:
+    """The event in words; ``names`` are what clients are called, by their ids."""
+    fields = {**fields} | {field: _named(fields[field], names) for field in CLIENTS & fields.keys()}
     if kind := EVENTS.get(event):
         try:
             return kind.words(fields)
@@ -62,6 +66,17 @@ def events_of(gravities: Collection[str]) -> frozenset[str]:
 
 
 # --- words -----------------------------------------------------------------------------------------
+
+
+def _named(value: Any, names: Mapping[str, str]) -> Any:
+    """A field that says which clients, with what they are called in place of their ids."""
+    if isinstance(value, str):
+        return names.get(value, value)
+    if isinstance(value, list | tuple):
+        return [_named(each, names) for each in value]
+    if isinstance(value, Mapping):
+        return {names.get(client, client): each for client, each in value.items()}
+    return value
 
 
 def _short(value: Any) -> str:

@@ -113,7 +113,7 @@ class Facts:
     ``store`` is why the state store can't be read: then nothing else is known. ``hindrances`` are what keeps
     the session waiting, by whose it is: 'reducer' (the stores), 'network', 'check', 'home', 'metric', or a
     combiner. ``refused`` also names failed trainings; ``stragglers`` are who keeps all others waiting.
-    ``names`` are what clients are called, by their ids.
+    ``names`` are what clients are called, by their ids, where that tells them apart.
     """
 
     session: str

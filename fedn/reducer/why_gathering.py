@@ -43,12 +43,12 @@ def gathered(front: Front, session: SessionId, number: int | None, now: float) -
     try:
         info = front.state.session(session)
         if number is not None and 1 <= number <= info.head.round:
-            facts = _committed(front.state, info, number, now)
+            facts = _committed(front, info, number, now)
         elif number in (None, info.head.round + 1):
             facts = _present(front, info, now)
         else:
             raise NotFound(_no_round(info, number), session=session, round=number)
-        return replace(facts, name=info.name, names=front.network().names)
+        return replace(facts, name=info.name, names=front.network().unmistakable)
     except StoreUnavailable as error:
         return Facts(session, now, store=error.message)
 
@@ -79,7 +79,7 @@ def _present(front: Front, info: SessionInfo, now: float) -> Facts:
         refused=progress.get("refused", {}), lost=progress.get("lost", {}),
         unfit={str(client): why for client, why in (front.unfit(info.session) or {}).items()},
         failed=progress.get("failed", {}).get("clients", {}),
-        stations=_stations(front.network()), told=_told(front.state, info.session, round_),
+        stations=_stations(front.network()), told=_told(front, info.session, round_),
     )  # fmt: skip
     return replace(facts, usually=_usually(front.state, info)) if facts.phase == "running" else facts
 
@@ -118,12 +118,14 @@ def _stations(view: NetworkView) -> tuple[Station, ...]:
     )  # fmt: skip
 
 
-def _told(state: StateStore, session: SessionId, number: int) -> tuple[Told, ...]:
+def _told(front: Front, session: SessionId, number: int) -> tuple[Told, ...]:
     """What went wrong of late, in this round or of no round."""
-    rows = state.events(session=session, names=events_of(WRONG), newest=True, limit=LOOKED_THROUGH)
+    names = front.network().unmistakable
+    rows = front.state.events(session=session, names=events_of(WRONG), newest=True, limit=LOOKED_THROUGH)
     wrong = [row for row in rows if row.round in (number, -1) and gravity(row.event, row.fields) in WRONG]
     return tuple(
-        Told(row.number, row.at, row.event, sentence(row.event, row.fields)) for row in wrong[-TOLD_SHOWN:]
+        Told(row.number, row.at, row.event, sentence(row.event, row.fields, names))
+        for row in wrong[-TOLD_SHOWN:]
     )
 
 
@@ -137,7 +139,8 @@ def _usually(state: StateStore, info: SessionInfo) -> float:
 # --- the past --------------------------------------------------------------------------------------
 
 
-def _committed(state: StateStore, info: SessionInfo, number: int, now: float) -> Facts:
+def _committed(front: Front, info: SessionInfo, number: int, now: float) -> Facts:
+    state = front.state
     record = state.record(info.session, number).record
     spent = _spent(state, info.session, number)
     between = _between(state, info.session, number)
@@ -153,7 +156,7 @@ def _committed(state: StateStore, info: SessionInfo, number: int, now: float) ->
     return Facts(
         info.session, now, state=info.state, head=info.head.round, round=number, rounds=info.plan.rounds,
         min_clients=info.plan.min_clients, deadline=info.plan.round_deadline, committed=done,
-        told=_told(state, info.session, number),
+        told=_told(front, info.session, number),
     )  # fmt: skip
 
 

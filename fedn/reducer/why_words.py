@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 NAMES_SHOWN = 4
@@ -49,9 +48,8 @@ def listed(items: Sequence[str]) -> str:
 
 
 def by_name(text: str, names: Mapping[str, str]) -> str:
-    """The text with clients' ids replaced by what they are called, where that tells them apart."""
-    how_many = Counter(names.values())
-    return _WORD.sub(lambda word: name if how_many[name := names.get(word[0], "")] == 1 else word[0], text)
+    """The text with clients' ids replaced by what they are called."""
+    return _WORD.sub(lambda word: names.get(word[0], word[0]), text)
 
 
 def short(reason: str) -> str:

@@ -53,9 +53,12 @@ def test_bad_seeds_are_refused_by_name_and_nothing_is_kept(
         assert "holds NaN" in done.stderr
 
         file.write_bytes(GOOD)
-        assert fedn(federation, "model", "seed", str(file)).returncode == 0
-        twice = fedn(federation, "model", "seed", str(file), "--json")
-        digest = json.loads(twice.stdout)["digest"]
+        once, again = (fedn(federation, "model", "seed", str(file)) for _ in range(2))
+        assert once.returncode == again.returncode == 0
+        assert ("there already" in once.stderr, "there already" in again.stderr) == (False, True)
+        twice = json.loads(fedn(federation, "model", "seed", str(file), "--json").stdout)
+        assert twice["known"] is True
+        digest = twice["digest"]
         assert blobs(federation) == [digest]
 
         session = federation.reducer.post("/sessions", {"name": "waits", "plan": {"rounds": 1}})["session"]

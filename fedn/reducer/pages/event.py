@@ -43,10 +43,10 @@ def routes(site: Site) -> Blueprint:
         rows = read(front.state, front.hub, Wanted(number - 1, 1, before=number + 1))
         if not rows:
             raise NotFound(f"there is no event {number}; the oldest are dropped in time", number=number)
-        row = rows[0]
+        row, names = rows[0], front.network().unmistakable
         return render_template(
             "event.html", row=row, gravity=gravity(row.event, row.fields),
-            sentence=sentence(row.event, row.fields), links=list(islice(_links(row), LINKS_SHOWN)),
+            sentence=sentence(row.event, row.fields, names), links=list(islice(_links(row), LINKS_SHOWN)),
             fields={name: _text(value) for name, value in plain(row.fields).items()},
             earlier=_beside(front, Wanted(limit=1, newest=True, before=number)),
             later=_beside(front, Wanted(number, 1)),

@@ -81,8 +81,12 @@ class Filter:
 
     def passes(self, line: Line) -> bool:
         """What the store can't filter by."""
-        told = f"{line.sentence} {line.row.event}".casefold()
-        return (not self.graves or line.gravity in self.graves) and self.text.casefold() in told
+        if self.graves and line.gravity not in self.graves:
+            return False
+        return (
+            not self.text
+            or self.text.casefold() in f"{line.sentence} {line.row.event} {line.by_id}".casefold()
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,11 @@ class Line:
     row: EventRow
     gravity: str
     sentence: str
+
+    @property
+    def by_id(self) -> str:
+        """The sentence with clients' ids, by which they can be looked for, too."""
+        return sentence(self.row.event, self.row.fields)
 
 
 def routes(site: Site) -> Blueprint:
@@ -170,10 +179,11 @@ def found(front: Front, wanted: Filter) -> tuple[list[Line], int | None]:
     """A page of events, newest first; and the number to go on behind, None where that was all."""
     page = _first_page(front.state, wanted)
     lines, looked, edge = list[Line](), 0, None
+    names = front.network().unmistakable
     while page and edge is None:
         rows = read(front.state, front.hub, page)
         for row in rows if wanted.forward else reversed(rows):
-            line = Line(row, gravity(row.event, row.fields), sentence(row.event, row.fields))
+            line = Line(row, gravity(row.event, row.fields), sentence(row.event, row.fields, names))
             if wanted.passes(line):
                 lines.append(line)
             if len(lines) > SHOWN:

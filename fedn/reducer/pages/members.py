@@ -11,7 +11,8 @@ from flask import Blueprint, render_template
 from fedn.domain.errors import NotFound
 from fedn.domain.identity import Member, Role
 from fedn.domain.ids import ClientId, CombinerName, check_id
-from fedn.ports import SessionInfo, StateStore
+from fedn.ports import SessionInfo
+from fedn.reducer.front import Front
 from fedn.reducer.network_forms import find_client
 from fedn.reducer.pages.frame import Site, may
 from fedn.reducer.pages.network import ROWS, about, client_rows, doings
@@ -75,7 +76,7 @@ def combiner_routes(site: Site) -> Blueprint:
             more=max(0, len(rows) - ROWS),
             words=STATES,
             served=_served(site.front.state.sessions(), site.tallies, name),
-            events=_events(site.front.state, name),
+            events=_events(site.front, name),
             log=view.logs.get(f"combiner:{name}", ()),
             member=_member(site, Role.COMBINER, name),
         )
@@ -108,7 +109,7 @@ def client_routes(site: Site) -> Blueprint:
             words=STATES,
             history=history,
             sessions=SESSIONS_SHOWN,
-            events=_events(site.front.state, known, name),
+            events=_events(site.front, known, name),
             log=view.logs.get(f"client:{known}", ()),
             member=member,
         )
@@ -149,12 +150,14 @@ def _served(sessions: Collection[SessionInfo], tallies: Tallies, combiner: Combi
     return found
 
 
-def _events(state: StateStore, *names: str) -> list[dict[str, Any]]:
+def _events(front: Front, *names: str) -> list[dict[str, Any]]:
     """The newest events that name somebody, newest first."""
-    rows = state.events(names=frozenset(EVENTS) - TOO_MANY, newest=True, limit=EVENTS_LOOKED_AT)
+    clients = front.network().unmistakable
+    rows = front.state.events(names=frozenset(EVENTS) - TOO_MANY, newest=True, limit=EVENTS_LOOKED_AT)
     told = [row for row in rows if any(name and _names(row.fields, name) for name in names)][-EVENTS_SHOWN:]
     return [
-        asdict(row) | {"text": sentence(row.event, row.fields), "gravity": gravity(row.event, row.fields)}
+        asdict(row)
+        | {"text": sentence(row.event, row.fields, clients), "gravity": gravity(row.event, row.fields)}
         for row in told[::-1]
     ]
 

@@ -175,7 +175,10 @@ def recent(front: Front, now: float) -> list[Told]:
         wanted = Wanted(names=names, newest=True, limit=RECENT_READ)
         rows |= {row.number: row for row in read(front.state, front.hub, wanted)}
     late = [row for _, row in sorted(rows.items()) if now - row.at < RECENT_SECONDS]
-    told = [Told(row, gravity(row.event, row.fields), sentence(row.event, row.fields)) for row in late]
+    clients = front.network().unmistakable
+    told = [
+        Told(row, gravity(row.event, row.fields), sentence(row.event, row.fields, clients)) for row in late
+    ]
     return [one for one in told if one.gravity in WRONG]
 
 

@@ -63,7 +63,7 @@ def session_page(page: Blueprint, site: Site) -> None:
             pace=tallies.pace(info),
             names=names,
             unfit=front.unfit(info.session) or {},
-            wrong=_wrong(front.state, info),
+            wrong=_wrong(front, info),
             plan=_plan(info),
             package=_package(front.state, info),
             **_rounds(front.state, tallies, tally, info),
@@ -160,13 +160,14 @@ def _people(tally: Tally, info: SessionInfo) -> dict[str, Any]:
     }
 
 
-def _wrong(state: StateStore, info: SessionInfo) -> list[dict[str, Any]]:
+def _wrong(front: Front, info: SessionInfo) -> list[dict[str, Any]]:
     """What went wrong of late, newest first. A wait is told at the top of the page while it lasts."""
-    names = events_of(WRONG) - {"waiting"}
-    rows = state.events(session=info.session, names=names, newest=True, limit=10 * WRONG_SHOWN)
+    kinds, names = events_of(WRONG) - {"waiting"}, front.network().unmistakable
+    rows = front.state.events(session=info.session, names=kinds, newest=True, limit=10 * WRONG_SHOWN)
     told = [row for row in rows if gravity(row.event, row.fields) in WRONG][-WRONG_SHOWN:]
     return [
-        asdict(row) | {"text": sentence(row.event, row.fields), "gravity": gravity(row.event, row.fields)}
+        asdict(row)
+        | {"text": sentence(row.event, row.fields, names), "gravity": gravity(row.event, row.fields)}
         for row in told[::-1]
     ]
 

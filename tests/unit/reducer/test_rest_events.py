@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 
 import pytest
 
 from fedn.config import ReducerSettings
+from fedn.domain.ids import CombinerName, Incarnation
+from fedn.domain.messages import Registration
 from fedn.ports import Observed
 from fedn.reducer.events import EventHub
 from fedn.reducer.rest import create_app
@@ -59,6 +62,20 @@ def test_events_are_listed_from_the_store_and_from_on_their_way_there(http, serv
     assert_refused(http.get("/api/v1/events/5"), 404)
     for query in ("after=x", "event=A", "gravity=bad", "newest=2", "session=../x", "limit=0"):
         assert_refused(http.get(f"/api/v1/events?{query}"), 400)
+
+
+def test_clients_are_called_by_their_names_and_found_by_id_too(http, service):
+    service.register(Registration(1, CombinerName("c-1"), "c-1:12080", Incarnation("i")))
+    service.hub.observe(Observed("client_unfit", {"session": "s", "client": "client-a"}))
+    unfit = "Client name of client-a can't take part."
+    event = http.get("/api/v1/events?event=client_unfit").json["events"][0]
+    assert (event["sentence"], event["fields"]["client"]) == (unfit, "client-a")
+    assert http.get(f"/api/v1/events/{event['number']}").json["sentence"] == unfit
+    stream = http.get("/api/v1/events/stream", headers={"Last-Event-ID": "1"}, buffered=False)
+    assert unfit in "".join(chunk.decode() for chunk in islice(stream.response, 2))
+    stream.close()
+    for text, there in (("name of client-a", True), ("Client client-a", True), ("client-c", False)):
+        assert ("Client name of client-a" in http.get("/events", query_string={"text": text}).text) is there
 
 
 def test_grave_events_are_found_among_many_others(http, service):

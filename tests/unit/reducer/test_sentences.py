@@ -65,6 +65,18 @@ def test_fields_of_another_version_are_borne(event: str, fields: dict[str, objec
     assert gravity(event, fields) in GRAVITIES
 
 
+def test_clients_are_called_by_their_names():
+    names = {"c1-ab12": "lund", "c2-cd34": "uppsala", "s-1": "no client"}
+    fields = {"round": 2, "rounds": 3, "contributors": 1, "refused": ["c1-ab12"], "lost": ["c9", "c2-cd34"]}
+    assert sentence("round_committed", fields, names) == (
+        "Round 2 of 3 was committed: 1 client contributed; 1 was refused (lund); 2 were lost (c9, uppsala)."
+    )
+    moves = {"round": 2, "clients": {"c1-ab12": {"state": "training"}}}
+    assert sentence("client_progress", moves, names) == "Round 2: lund training."
+    assert sentence("client_unfit", {"client": "c2-cd34"}, names) == "Client uppsala can't take part."
+    assert sentence("session_paused", {"session": "s-1"}, names) == "Session s-1 is paused."
+
+
 DIGEST = "ab" * 32
 
 

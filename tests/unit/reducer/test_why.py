@@ -10,7 +10,10 @@ import pytest
 from click import Context
 
 from fedn.cli.root import root
+from fedn.domain.ids import ClientId, CombinerName, Incarnation
+from fedn.domain.messages import ClientInfo
 from fedn.domain.round import OVER
+from fedn.reducer.network import CombinerView, NetworkView
 from fedn.reducer.why import WITH_A_PACKAGE, Cause, Facts, explain
 from fedn.reducer.why_answer import EVIDENCE_MOST, REMEDIES
 from fedn.reducer.why_facts import Committed, Standing, Station, Told
@@ -273,6 +276,9 @@ def test_the_handbook_names_every_cause() -> None:
 
 
 def test_clients_are_told_by_name_where_that_tells_them_apart() -> None:
-    names = {"c1-ab12": "lund", "c2-cd34": "uppsala", "c3": "twin", "c4": "twin"}
+    infos = ("c1-ab12", "lund"), ("c2-cd34", "uppsala"), ("c3", "twin"), ("c4", "twin")
+    clients = tuple(ClientInfo(ClientId(client), name) for client, name in infos)
+    at = CombinerView(CombinerName("c"), "c:1", Incarnation("i"), True, clients)
+    names = NetworkView(1, (at,)).unmistakable
     said = "It waits for c1-ab12, c2-cd34, c3 and c10. The slowest was c1-ab12."
     assert by_name(said, names) == "It waits for lund, uppsala, c3 and c10. The slowest was lund."
