@@ -123,6 +123,17 @@ def test_two_tabs_follow_one_stream(running, faulty, window) -> None:
     live(second)
 
 
+def test_a_button_stays_where_it_is_while_the_page_around_it_is_drawn(running, faulty, window) -> None:
+    page = window(faulty.sandbox.url).go(f"/sessions/{running.id}")
+    live(page)
+    stop = page.get_by_role("button", name="Stop").element_handle()
+    begun = page.locator("#session-head time").inner_text()
+    later_rounds(page, 3)
+    expect(page.locator("#session-head time")).not_to_have_text(begun)
+    later_rounds(page, 3)
+    assert stop.evaluate("button => button.isConnected")
+
+
 def test_a_reducer_that_dies_is_missed_and_comes_back(running, faulty, window) -> None:
     view = window(faulty.sandbox.url)
     page = view.go(f"/sessions/{running.id}")

@@ -30,12 +30,12 @@ class Twins(Sandbox):
     state = ""
 
     def start_reducer(self, *flags: str) -> Process:
-        return super().start_reducer(f"--state-store={self.state}", "--lease-seconds=1", *flags)
+        return super().start_reducer(f"--state-store={self.state}", *flags)
 
     def start_standby(self, port: int = 0) -> Process:
         home = self.directory / "reducer"
         flags = (f"--host={HOST}", f"--port={port or self.port}", f"--state-store={self.state}",
-                 f"--model-store=file://{home / 'models'}", "--lease-seconds=1")  # fmt: skip
+                 f"--model-store=file://{home / 'models'}")  # fmt: skip
         standby = self._start("standby", "reducer", *flags)
         until(lambda: "standing by: reducer on" in standby.log.read_text())
         return standby

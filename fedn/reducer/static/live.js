@@ -63,11 +63,19 @@
       }
       const focused = old.contains(document.activeElement) && document.activeElement.id;
       const scrolled = [...old.querySelectorAll("[data-keep-scroll][id]")].map((one) => [one.id, one.scrollLeft, one.scrollTop]);
-      old.replaceWith(part);
+      patch(old, part);
       for (const [id, left, top] of scrolled) document.getElementById(id)?.scrollTo(left, top);
       if (focused) document.getElementById(focused)?.focus({ preventScroll: true });
     }
     document.dispatchEvent(new CustomEvent("fedn:redrawn"));
+  }
+
+  // Makes ``old`` what ``part`` is. Whatever is the same stays where it is, so that a button beside a clock can be aimed at.
+  function patch(old, part) {
+    if (old.isEqualNode(part)) return;
+    const parts = [...part.childNodes];
+    if (!parts.length || parts.length !== old.childNodes.length || !old.cloneNode(false).isEqualNode(part.cloneNode(false))) return old.replaceWith(part);
+    [...old.childNodes].forEach((child, place) => patch(child, parts[place]));
   }
 
   function say() {
